@@ -1,0 +1,196 @@
+"""The messages between keeper and elector, and nothing else.
+
+One message is one JSON datagram on a SOCK_SEQPACKET pair: {"is": its name, and its fields}. Instants are whole
+nanoseconds of CLOCK_BOOTTIME on the wire, seconds in here. Unknown fields are ignored and missing ones have defaults,
+so that a keeper outlives an upgrade of its elector.
+
+    elector → keeper    Settings, Grant, Stop, Alive, Leave
+    keeper → elector    Hello, Ack, Spawned (with a pidfd), Gone, Shutdown
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NamedTuple, Union
+
+from awaitelect import clock
+
+MARK = "AWAITELECT_INSTANCE"
+"""The variable that every process of the command carries, so that it can be found whatever became of its parents."""
+
+MAX_MESSAGE = 131_072
+"""Bytes of one message at most: well below the default socket buffer, so that sending never has to wait."""
+
+
+class BackoffSettings(NamedTuple):
+    """The pauses between restarts."""
+
+    initial: float = 0.5
+    """Seconds before the first restart."""
+    factor: float = 2.0
+    max: float = 30.0
+    """Seconds at most."""
+    jitter: float = 0.1
+    """Up to this share more, evenly at random."""
+    reset_after: float = 60.0
+    """Seconds that the command must have run for the count of failures to start anew."""
+
+
+class CommandSettings(NamedTuple):
+    """All that the keeper knows of the configuration: how to run the command."""
+
+    argv: list[str] = []
+    enabled: bool = True
+    """False: no election; the keeper becomes the command."""
+    environment: dict[str, str] = {}
+    """Variables set over the inherited ones."""
+    inherit_env: bool = True
+    working_dir: str | None = None
+    umask: int | None = None
+    stop_signal: int = 15
+    stop_timeout: float = 10.0
+    """Seconds from the stop signal to SIGKILL, if the lease leaves as much."""
+    kill_mode: str = "mixed"
+    """mixed: stop signal to the main process, SIGKILL to all; group: both to all; process: stop signal to the main
+    process and the rest is left until it has ended."""
+    signal_target: str = "main"
+    """main or group: who gets the signals that are forwarded."""
+    signal_rewrite: dict[int, int] = {}
+    """Signal number → the one sent instead, 0: none."""
+    restart_policy: str = "on-failure"
+    """on-failure, always, on-abnormal, never."""
+    backoff: BackoffSettings = BackoffSettings()
+    max_restarts: int = 5
+    """More failures in a row than this: give up."""
+    on_give_up: str = "release"
+    """release, exit, hold."""
+    success_exit_codes: list[int] = [0]
+    renew_deadline: float = 10.0
+    """Seconds: how long the elector may be silent while it leads."""
+    log_level: str = "info"
+    log_format: str = "auto"
+    name: str = ""
+    """The election's name, for log lines."""
+
+
+class Settings(NamedTuple):
+    """elector → keeper, first: the configuration is good, this is the command's part of it."""
+
+    command: CommandSettings
+
+
+class Grant(NamedTuple):
+    """elector → keeper: the command may run, until these two dates."""
+
+    number: int
+    """Grows by one with each grant, over all electors of one keeper."""
+    term_by: float
+    """Without a newer grant: begin to stop it at this instant, in seconds."""
+    kill_by: float
+    """Everything is dead at this instant, in seconds."""
+    may_start: bool = True
+    """False: only the dates move; nothing is started."""
+    environment: dict[str, str] = {}
+    """Variables of this term: the fencing token and the like."""
+
+
+class Stop(NamedTuple):
+    """elector → keeper: stop the command and say Gone."""
+
+    cause: str
+    grace: bool = True
+    """False: somebody else holds the lease; kill at once."""
+
+
+class Alive(NamedTuple):
+    """elector → keeper: no grant, but not hung either."""
+
+
+class Leave(NamedTuple):
+    """elector → keeper, last: it is over for good; end with this status, or with the command's if None."""
+
+    status: int | None = None
+    reason: str = ""
+
+
+class Hello(NamedTuple):
+    """keeper → elector, first: who we are and what was said on the command line."""
+
+    instance: str
+    number: int
+    """The highest grant number that the keeper has seen."""
+    options: dict[str, str] = {}
+    command: list[str] = []
+
+
+class Ack(NamedTuple):
+    """keeper → elector: this grant has been taken note of. The keeper's heartbeat."""
+
+    number: int
+    phase: str = ""
+
+
+class Spawned(NamedTuple):
+    """keeper → elector: the command runs; its pidfd comes with this."""
+
+    pid: int
+
+
+class Gone(NamedTuple):
+    """keeper → elector: nothing of the command is alive, and nothing is started under any grant up to this number."""
+
+    number: int
+    cause: str
+    """finished, gave_up, deadline, stopped, shutdown."""
+    status: int | None = None
+    """The exit status of the command's last run; None if it never ran."""
+
+
+class Shutdown(NamedTuple):
+    """keeper → elector: we were told to end; the command is being stopped."""
+
+    signal: int
+
+
+Message = Union[Settings, Grant, Stop, Alive, Leave, Hello, Ack, Spawned, Gone, Shutdown]
+
+_INSTANTS = {"term_by", "kill_by"}
+_TYPES: dict[str, type[Message]] = {
+    kind.__name__: kind for kind in (Settings, Grant, Stop, Alive, Leave, Hello, Ack, Spawned, Gone, Shutdown)
+}
+
+
+def encode(message: Message) -> bytes:
+    """The message as one datagram."""
+    fields: dict[str, Any] = message._asdict()
+    if isinstance(message, Settings):
+        fields["command"] = message.command._asdict()
+        fields["command"]["backoff"] = message.command.backoff._asdict()
+    for name in _INSTANTS & fields.keys():
+        fields[name] = clock.to_ns(fields[name])
+    return json.dumps({"is": type(message).__name__, **fields}, separators=(",", ":")).encode()
+
+
+def decode(datagram: bytes) -> Message:
+    """The message in a datagram. Raises ValueError for whatever is none."""
+    try:
+        fields = json.loads(datagram)
+        kind = _TYPES[fields.pop("is")]
+        known = {name: value for name, value in fields.items() if name in kind._fields}
+        for name in _INSTANTS & known.keys():
+            known[name] = clock.from_ns(known[name])
+        if kind is Settings:
+            known["command"] = _command_settings(known["command"])
+        return kind(**known)
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+        raise ValueError(f"not a message: {datagram[:80]!r}: {error}") from error
+
+
+def _command_settings(fields: dict[str, Any]) -> CommandSettings:
+    known = {name: value for name, value in fields.items() if name in CommandSettings._fields}
+    if "backoff" in known:
+        names = BackoffSettings._fields
+        known["backoff"] = BackoffSettings(**{n: v for n, v in known["backoff"].items() if n in names})
+    if "signal_rewrite" in known:  # JSON has no numbers as keys
+        known["signal_rewrite"] = {int(caught): int(sent) for caught, sent in known["signal_rewrite"].items()}
+    return CommandSettings(**known)
