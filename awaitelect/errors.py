@@ -1,12 +1,12 @@
 """What can go wrong, and the exit status that it leads to.
 
-    AwaitelectError
-    ├── ConfigError         78  the configuration cannot be used (EX_CONFIG of sysexits.h)
-    ├── UsageError           2  the command line cannot be understood
-    ├── StoreError              the lease could not be read or written
-    │   ├── Conflict            it has changed since it was read: read again
-    │   └── StoreUnavailable    no answer, or one that says nothing of the lease: try again
-    └── SpawnError    126, 127  the command cannot be started
+AwaitelectError
+├── ConfigError         78  the configuration cannot be used (EX_CONFIG of sysexits.h)
+├── UsageError           2  the command line cannot be understood
+├── StoreError              the lease could not be read or written
+│   ├── Conflict            it has changed since it was read: read again
+│   └── StoreUnavailable    no answer, or one that says nothing of the lease: try again
+└── SpawnError    126, 127  the command cannot be started
 """
 
 EXIT_USAGE = 2

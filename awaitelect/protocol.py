@@ -90,6 +90,8 @@ class Grant(NamedTuple):
     """Everything is dead at this instant, in seconds."""
     may_start: bool = True
     """False: only the dates move; nothing is started."""
+    term: int = 0
+    """The fencing token: which term this grant belongs to."""
     environment: dict[str, str] = {}
     """Variables of this term: the fencing token and the like."""
 
@@ -119,6 +121,8 @@ class Hello(NamedTuple):
     instance: str
     number: int
     """The highest grant number that the keeper has seen."""
+    kill_by: float | None = None
+    """When everything under that grant is dead, in seconds; None: there was none."""
     options: dict[str, str] = {}
     command: list[str] = []
 
@@ -167,7 +171,8 @@ def encode(message: Message) -> bytes:
         fields["command"] = message.command._asdict()
         fields["command"]["backoff"] = message.command.backoff._asdict()
     for name in _INSTANTS & fields.keys():
-        fields[name] = clock.to_ns(fields[name])
+        if fields[name] is not None:
+            fields[name] = clock.to_ns(fields[name])
     return json.dumps({"is": type(message).__name__, **fields}, separators=(",", ":")).encode()
 
 
@@ -178,7 +183,8 @@ def decode(datagram: bytes) -> Message:
         kind = _TYPES[fields.pop("is")]
         known = {name: value for name, value in fields.items() if name in kind._fields}
         for name in _INSTANTS & known.keys():
-            known[name] = clock.from_ns(known[name])
+            if known[name] is not None:
+                known[name] = clock.from_ns(known[name])
         if kind is Settings:
             known["command"] = _command_settings(known["command"])
         return kind(**known)

@@ -1,0 +1,547 @@
+"""The election: events in, actions out.
+
+Pure: no I/O, no clock, no chance but what is given. `handle` takes an event and the instant at which it is handled;
+`wake_at` says when to come back without one. The order of the actions matters. The rules that it keeps are in the
+README under "Rules of time".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from awaitelect.core import machine, messages
+from awaitelect.core.lease import ABSENT, Observed, Record, Timing
+from awaitelect.core.machine import State
+from awaitelect.core.messages import Action, Event, Report
+from awaitelect.core.view import View
+from awaitelect.errors import EXIT_LOST
+
+KEEP_WARM = 60.0
+"""Seconds between a follower's reads: they keep the connection open, and see what a silent watch has missed."""
+RELEASE_TIME = 4.0
+"""Seconds that a release may take before it is left to run out: the keeper waits for 5."""
+GIVE_UP_PAUSE = 10.0
+"""Seconds, at least, that an instance whose command keeps failing leaves the lease to others."""
+
+_TRIGGERS = {
+    "finished": "command_finished",
+    "gave_up": "gave_up",
+    "deadline": "deadline_near",
+    "stopped": "deadline_near",
+    "shutdown": "stop_requested",
+}
+
+
+@dataclass(slots=True)
+class Term:
+    """The time from acquiring the lease to losing it."""
+
+    token: int
+    """The fencing token: the version of the write that acquired it."""
+    transitions: int
+    sent_at: float
+    """The instant just before the last confirmed write was sent: every limit counts from here."""
+
+
+class Election:
+    """One instance's part in the election for one lease."""
+
+    # given by the machine
+    state: str
+    trigger: Callable[[str], bool]
+
+    def __init__(
+        self,
+        identity: str,
+        instance: str,
+        timing: Timing,
+        chance: Callable[[], float],
+        *,
+        on_lost: str = "follow",
+        last_number: int = 0,
+        last_kill_by: float = math.inf,
+    ) -> None:
+        """`chance` returns evenly from 0 to 1; `last_number` is the highest grant that the keeper has seen so far,
+        `last_kill_by` the date by which everything under it is dead.
+        """
+        self.identity = identity
+        self.instance = instance
+        self.timing = timing
+        self.view = View(identity, instance, timing)
+        self.term: Term | None = None
+        self.cause = ""
+        """Why it steps down, or last did."""
+        self._chance = chance
+        self._on_lost = on_lost
+        self._now = 0.0
+        self._actions: list[Action] = []
+        self._busy: str | None = None  # read, acquire, renew, release: what is under way
+        self._must_read = True
+        self._uncertain = False  # the fate of the last write is not known
+        self._failures = 0
+        self._next_at = -math.inf  # not before this: the next read or write
+        self._contend_at = -math.inf
+        self._warm_at = math.inf
+        self._releasing_by: float | None = None
+        self._grants = GrantBook(last_number)
+        self._had_predecessor = last_number > 0
+        self._last_kill_by = last_kill_by
+        self._command_runs = False
+        self._acted = False  # for a dead or silent keeper
+        self._ending = False
+        self._status: int | None = None
+        self._left = False
+        self._confirmed = ABSENT
+        self._confirmed_at = 0.0
+        machine.attach(self)
+
+    # ------------------------------------------------------------------ in and out
+
+    def handle(self, event: Event, now: float) -> list[Action]:
+        """What to do about `event`, in order."""
+        self._now, self._actions = now, []
+        before = self.state
+        self._notice_time()  # a date that has passed goes before whatever else has happened
+        getattr(self, "_on_" + type(event).__name__)(event)
+        self._proceed()
+        if self.state != before:
+            self._report("debug", f"{before} → {self.state}")
+        return self._actions
+
+    @property
+    def wake_at(self) -> float | None:
+        """The instant, in seconds, at which to come back with Woke at the latest; None: only for another event."""
+        dates = [self._silent_at]
+        if self.term and self.state == State.LEADER:
+            dates.append(self._term_by)
+        if self._releasing_by is not None:
+            dates.append(self._releasing_by)
+        if not self._busy and not self._left:
+            dates.append(self._due_at)
+        at = min(dates)
+        return at if at < math.inf else None
+
+    @property
+    def _due_at(self) -> float:
+        """When the next read or write is due, if nothing is under way."""
+        if self._releasing_by is not None:
+            return self._next_at
+        if self.state in (State.LEADER, State.STEPPING_DOWN):
+            return self._next_at if self.term else math.inf
+        if self.state != State.FOLLOWER:
+            return math.inf
+        if self._must_read:
+            return self._next_at
+        return min(max(self.view.free_at, self._contend_at, self._next_at), self._warm_at)
+
+    def _proceed(self) -> None:
+        """Begin what is due, if nothing is under way."""
+        if self.state == State.TERMINATED and self._releasing_by is None and not self._busy_acquiring:
+            self._leave()
+        if self._releasing_by is not None and self._now >= self._releasing_by:
+            self._end_release("warning", "the lease could not be released and is left to run out")
+        if self._busy or self._left or self._now < self._due_at:
+            return
+        if self._releasing_by is not None:
+            self._release()
+        elif self.state == State.FOLLOWER:
+            if self._must_read or self._now < max(self.view.free_at, self._contend_at):
+                self._read()
+            else:
+                self.trigger("lease_available")
+        elif self._must_read:
+            self._read()
+        else:
+            self._write("renew", self._held_record())
+
+    # ------------------------------------------------------------------ time
+
+    def _notice_time(self) -> None:
+        if self.state == State.LEADER and self._now >= self._term_by:
+            self._step_down("deadline_near", "the lease could not be renewed in time", "error")
+        if self._now >= self._silent_at:
+            self._act_for_keeper("the keeper is silent")
+
+    @property
+    def _term_by(self) -> float:
+        return self.term.sent_at + self.timing.renew_deadline if self.term else math.inf
+
+    @property
+    def _silent_at(self) -> float:
+        """When a keeper from which nothing came must be taken for dead; in time for its tree to die with the lease."""
+        if self._acted:
+            return math.inf
+        patience = self.timing.kill_margin / 4
+        if self._command_runs and not self._grants.is_open:  # by a grant of the elector before this one
+            return self._last_kill_by + patience
+        return self._grants.silent_at(patience)
+
+    # ------------------------------------------------------------------ reads and writes
+
+    def _read(self) -> None:
+        self._busy = "read"
+        self._warm_at = self._now + KEEP_WARM
+        self._actions.append(messages.ReadLease(self.timing.request_timeout))
+
+    def _write(self, purpose: str, record: Record) -> None:
+        self._busy = purpose
+        base = self.view.current or ABSENT
+        self._actions.append(messages.WriteLease(purpose, base, record, self.timing.request_timeout))
+
+    def _held_record(self) -> Record:
+        """The record that says that we hold the lease."""
+        known = self.view.record
+        ours = known is not None and known.holder == self.identity
+        taken_back = self.term is not None  # it was deleted or wiped under us: the term goes on
+        if known is None:
+            transitions = 0
+        else:
+            transitions = known.transitions + (0 if ours or taken_back else 1)
+        return Record(
+            holder=self.identity,
+            duration=self.timing.wire_duration,
+            acquire_time=known.acquire_time if known and ours else None,
+            transitions=transitions,
+            instance=self.instance,
+            instance_holder=self.identity,
+        )
+
+    def _on_Started(self, event: messages.Started) -> None:
+        self._next_at = self._now
+
+    def _on_Woke(self, event: messages.Woke) -> None:
+        pass
+
+    def _on_LeaseRead(self, event: messages.LeaseRead) -> None:
+        self._busy = None
+        self._must_read = False
+        self._failures = 0
+        self._next_at = self._now
+        self._learn(event.observed, asked=True)
+        self._uncertain = False
+
+    def _on_LeaseObserved(self, event: messages.LeaseObserved) -> None:
+        self._learn(event.observed, asked=False)
+
+    def _on_ReadFailed(self, event: messages.ReadFailed) -> None:
+        self._busy = None
+        self._must_read = True
+        self._failed("read", event.reason, event.retry_after)
+
+    def _on_WriteConfirmed(self, event: messages.WriteConfirmed) -> None:
+        purpose, self._busy = self._busy, None
+        self._uncertain = False
+        if self._failures and purpose == "renew":
+            self._report("info", f"renewed again after {self._failures} failed attempts")
+        self._failures = 0
+        self.view.observe(event.observed, self._now, asked=True)
+        self._confirmed, self._confirmed_at = event.observed, event.sent_at
+        if purpose == "release":
+            self._end_release("info", "lease released")
+            return
+        self._next_at = event.sent_at + self.timing.retry_period
+        if self.term:
+            self.term.sent_at = event.sent_at
+        self.trigger("acquired" if purpose == "acquire" else "renewed")
+
+    def _on_WriteConflicted(self, event: messages.WriteConflicted) -> None:
+        purpose, self._busy = self._busy, None
+        self._must_read = True
+        self._next_at = self._now
+        self._refuse(purpose)
+
+    def _on_WriteFailed(self, event: messages.WriteFailed) -> None:
+        purpose, self._busy = self._busy, None
+        self._uncertain = self._uncertain or event.uncertain
+        self._must_read = purpose == "acquire"
+        self._failed(f"{purpose}", event.reason, event.retry_after)
+        self._refuse(purpose)
+
+    def _refuse(self, purpose: str | None) -> None:
+        if purpose == "acquire":
+            if self.state == State.TERMINATED and self._uncertain:
+                self._begin_release()
+            self.trigger("refused")
+
+    def _failed(self, what: str, reason: str, retry_after: float | None) -> None:
+        """Try again, sooner at first, and within the deadline even if the server asks for more time."""
+        self._failures += 1
+        delay = min(self.timing.retry_period, self.timing.retry_period / 4 * 2 ** min(self._failures - 1, 8))
+        if self.state == State.FOLLOWER:
+            delay *= 1 + 0.2 * self._chance()
+        if retry_after:
+            latest = self._term_by - self._now - self.timing.request_timeout
+            delay = max(delay, min(retry_after, max(latest, 0.0), KEEP_WARM))
+        self._next_at = self._now + delay
+        level = "warning" if self._failures == 1 or self.term else "debug"
+        left = f"; {self._term_by - self._now:.1f}s until the command is stopped" if self._term_by < math.inf else ""
+        self._report(level, f"cannot {what} the lease: {reason}{left}")
+
+    # ------------------------------------------------------------------ what the lease says
+
+    def _learn(self, observed: Observed, *, asked: bool) -> None:
+        had_twin = self.view.has_twin
+        changed = self.view.observe(observed, self._now, asked=asked)
+        if self.view.has_twin and not had_twin:
+            self._report(
+                "error",
+                f"another instance is alive with the same identity {self.identity!r}: give each its own "
+                "(election.identity); it is treated as another holder",
+            )
+        if self.term and self._releasing_by is None:
+            self._check_hold()
+        elif changed:
+            self._tell_holder()
+        if self.view.is_held_by_another and self._command_runs and not self.term and self.state == State.FOLLOWER:
+            # It was started under a term of the elector before this one.
+            self._actions.append(messages.StopCommand("lease_lost", grace=False))
+
+    def _check_hold(self) -> None:
+        """Is the lease that we hold still ours?"""
+        record = self.view.record
+        if self.view.is_ours:
+            if self._uncertain and not self._busy:
+                self._next_at = self._now
+        elif record is None or not record.holder:
+            what = "deleted" if record is None else "emptied by somebody else"
+            self._report("warning", f"the lease was {what} while we hold it: taking it back")
+            self._next_at = self._now
+        else:
+            self.term = None
+            self._step_down("lease_lost", f"{record.holder!r} has taken the lease from us", "error")
+
+    def _tell_holder(self) -> None:
+        if self.state != State.FOLLOWER:
+            return
+        record = self.view.record
+        if record is None or not record.holder:
+            wait = self.view.free_at - self._now
+            what = "there is no lease" if record is None else "nobody holds the lease"
+            if wait > 0:
+                self._report("info", f"{what}, but its last holder did not release it: waiting {wait:.1f}s")
+            else:
+                self._report("debug", what)
+        elif record.holder != self._told:
+            self._told = record.holder
+            self._report("info", f"following {record.holder!r}, who holds the lease for {record.duration}s at a time")
+
+    _told = ""
+
+    # ------------------------------------------------------------------ called by the machine
+
+    def write_acquisition(self) -> None:
+        self._write("acquire", self._held_record())
+
+    def is_enough_left(self) -> bool:
+        return self._now < self._confirmed_at + self.timing.renew_deadline
+
+    def begin_term(self) -> None:
+        record = self._confirmed.record or Record()
+        self.term = Term(self._confirmed.version, record.transitions, self._confirmed_at)
+        self._told = ""
+        self._report("info", f"leading: lease acquired, fencing token {self.term.token}")
+
+    def send_grant(self) -> None:
+        self._grant(may_start=True)
+
+    def send_extension(self) -> None:
+        self._grant(may_start=False)
+
+    def stop_command(self) -> None:
+        if self._acted:
+            return
+        self._actions.append(messages.StopCommand(self.cause, grace=self.cause != "lease_lost"))
+
+    def kill_command(self) -> None:
+        if not self._acted:
+            self._actions.append(messages.StopCommand("lease_lost", grace=False))
+
+    def is_ending(self) -> bool:
+        return self._ending
+
+    def begin_release(self) -> None:
+        self._begin_release()
+
+    # ------------------------------------------------------------------ the keeper
+
+    def _grant(self, *, may_start: bool) -> None:
+        """One grant at a time: while one is not acknowledged, the keeper may be stopped, and would find a queue."""
+        if self.term is None or self._acted:
+            return
+        dates = (self._term_by, self.term.sent_at + self.timing.lease_duration - self.timing.kill_margin)
+        number = self._grants.issue(*dates, may_start)
+        if number is not None:
+            self._actions.append(messages.Grant(number, *dates, may_start, self.term.token, self.term.transitions))
+
+    def _on_GrantAcknowledged(self, event: messages.GrantAcknowledged) -> None:
+        if self._grants.acknowledge(event.number) and self.state in (State.LEADER, State.STEPPING_DOWN):
+            self._grant(may_start=self.state == State.LEADER)
+
+    def _on_CommandSpawned(self, event: messages.CommandSpawned) -> None:
+        self._command_runs = True
+
+    def _on_CommandGone(self, event: messages.CommandGone) -> None:
+        self._command_runs = False
+        if event.cause in ("finished", "shutdown"):
+            self._ending = True
+        if self.state in (State.LEADER, State.STEPPING_DOWN):
+            if not self._grants.is_last(event.number):
+                return  # it has a newer grant, or is about to have it, and may start the command by that one
+            self._grants.close()
+            if self.state == State.LEADER:
+                self._step_down(_TRIGGERS[event.cause], event.cause.replace("_", " "), "info")
+            self._pause()
+            self.trigger("command_gone")
+        elif self._ending:
+            self.trigger("stop_requested")
+            self._release_for_predecessor()
+
+    def _pause(self) -> None:
+        """Let others go first, if there are any, where we are the ones who had trouble."""
+        if self.cause == "gave_up":
+            pause = max(GIVE_UP_PAUSE, self.timing.lease_duration)
+        elif self.cause == "handover_requested":
+            pause = self.timing.lease_duration
+        else:
+            pause = self.timing.retry_period
+        self._contend_at = self._now + pause * (1 + 0.2 * self._chance())
+
+    def _on_StopRequested(self, event: messages.StopRequested) -> None:
+        self._ending = True
+        if self.state in (State.FOLLOWER, State.CANDIDATE) and self._command_runs:
+            return  # the lease of the elector before this one is not given back before the command is gone
+        if self.state == State.LEADER:
+            self._step_down("stop_requested", "told to stop", "info")
+        else:
+            self.trigger("stop_requested")
+            self._release_for_predecessor()
+
+    def _on_HandoverRequested(self, event: messages.HandoverRequested) -> None:
+        if self.state == State.LEADER:
+            self._step_down("handover_requested", "asked to hand over", "info")
+        else:
+            self.trigger("handover_requested")
+
+    def _on_KeeperDied(self, event: messages.KeeperDied) -> None:
+        if self.term or self._command_runs or self._grants.is_open:
+            self._act_for_keeper("the keeper has died")
+        else:
+            self._ending = True
+            self.trigger("stop_requested")
+
+    def _act_for_keeper(self, reason: str) -> None:
+        if self._acted:
+            return
+        self._acted = self._ending = True
+        self._report("error", f"{reason}: ending the command in its place")
+        self._actions.append(messages.KillTree(self._grants.start_by))
+        if self.state == State.LEADER:
+            self._step_down("stop_requested", reason, "debug")
+
+    def _on_TreeKilled(self, event: messages.TreeKilled) -> None:
+        self._command_runs = False
+        self._grants.close()
+        self.trigger("stop_requested")
+        if self.state == State.STEPPING_DOWN:
+            self.trigger("command_gone")
+
+    # ------------------------------------------------------------------ the end of a term
+
+    def _step_down(self, trigger: str, reason: str, level: str) -> None:
+        if self.state == State.LEADER:
+            self.cause = trigger
+            if trigger in ("lease_lost", "deadline_near") and self._on_lost == "exit":
+                self._ending, self._status = True, EXIT_LOST
+            self._report(level, f"stepping down: {reason}")
+        self.trigger(trigger)
+
+    def _begin_release(self) -> None:
+        if self.term or self.state == State.TERMINATED or self.view.is_ours:
+            self.term = None
+            self._releasing_by = self._now + RELEASE_TIME
+            self._next_at = self._now
+
+    def _release_for_predecessor(self) -> None:
+        """An elector of this keeper before us may have left the lease held; the command under it is gone."""
+        if self.state == State.TERMINATED and self._had_predecessor and not self._command_runs and not self._left:
+            if self.view.current is None or self.view.is_ours:
+                self._uncertain = True
+                self._begin_release()
+
+    def _release(self) -> None:
+        """Give the lease back, only where what was just read or confirmed says that it is ours."""
+        if self._must_read or self._uncertain:
+            self._read()
+        elif self.view.is_ours and self.view.record:
+            record = replace(self.view.record, holder="", duration=1, acquire_time=None, released_by=self.instance)
+            self._write("release", record)
+        else:
+            self._end_release("info", "the lease is not ours any more: nothing to release")
+
+    def _end_release(self, level: str, text: str) -> None:
+        self._releasing_by = None
+        self._must_read = self._must_read or self._uncertain
+        self._next_at = self._now
+        self._report(level, text)
+        self._proceed()
+
+    @property
+    def _busy_acquiring(self) -> bool:
+        return self._busy == "acquire"
+
+    def _leave(self) -> None:
+        if not self._left:
+            self._left = True
+            self._actions.append(messages.Leave(self._status))
+
+    def _report(self, level: str, text: str) -> None:
+        self._actions.append(Report(level, text))
+
+
+class GrantBook:
+    """The grants sent to the keeper: numbered, one unacknowledged at a time."""
+
+    def __init__(self, last_number: int) -> None:
+        self._number = last_number
+        self._acknowledged = True
+        self._term_by = self._kill_by = math.inf
+        self.is_open = False
+        """A grant was sent, and it is not known that nothing is started under it any more."""
+        self._waiting = False
+
+    def issue(self, term_by: float, kill_by: float, may_start: bool) -> int | None:
+        """The number of the grant to send now; None while the keeper has one to acknowledge."""
+        if self.is_open and not self._acknowledged:
+            self._waiting = True
+            return None
+        self._number += 1
+        self._acknowledged, self._waiting, self.is_open = False, False, True
+        self._term_by, self._kill_by = term_by, kill_by
+        return self._number
+
+    def acknowledge(self, number: int) -> bool:
+        """The keeper knows of this grant. True: a newer one was held back meanwhile, and can go now."""
+        if not self.is_open or number != self._number:
+            return False
+        self._acknowledged = True
+        return self._waiting
+
+    def is_last(self, number: int) -> bool:
+        """It is the last grant that was sent: what the keeper says of it is the last word."""
+        return self.is_open and number == self._number
+
+    def close(self) -> None:
+        """Nothing will be started under any of them."""
+        self.is_open, self._waiting, self._acknowledged = False, False, True
+
+    def silent_at(self, patience: float) -> float:
+        if not self.is_open:
+            return math.inf
+        return self._kill_by + patience if self._acknowledged else self._term_by
+
+    @property
+    def start_by(self) -> float:
+        """The instant from which on the keeper starts nothing under the grants that it has."""
+        return self._term_by

@@ -1,0 +1,115 @@
+"""What an onlooker has seen of the lease, and from when on it may try to take it.
+
+Pure. Only here is decided whether a lease is free; every instant is this machine's own, of when a change was received.
+"""
+
+from __future__ import annotations
+
+import math
+
+from awaitelect.core.lease import Observed, Record, Timing
+
+NEVER = -math.inf
+
+
+class View:
+    """One instance's knowledge of one lease."""
+
+    def __init__(self, identity: str, instance: str, timing: Timing) -> None:
+        self._identity = identity
+        self._instance = instance
+        self._timing = timing
+        self._highest = 0
+        self._gone_back = False
+        self._held: Record | None = None  # the last record that named a holder
+        self._held_until = NEVER
+        self.current: Observed | None = None
+        """The newest that was seen; None before anything was."""
+        self.free_at = NEVER
+        """The instant from which on a conditional write is allowed."""
+        self.has_twin = False
+        """Another run of us, with our identity, is alive and renews the lease."""
+
+    @property
+    def record(self) -> Record | None:
+        return self.current.record if self.current else None
+
+    @property
+    def is_ours(self) -> bool:
+        """The lease names this very instance as its holder."""
+        return self.record is not None and self.record.holder_instance == self._instance and self._named_us(self.record)
+
+    @property
+    def is_held_by_another(self) -> bool:
+        """The lease names a holder that is not this instance."""
+        return self.record is not None and bool(self.record.holder) and not self.is_ours
+
+    def observe(self, observed: Observed, now: float, *, asked: bool = False) -> bool:
+        """Take note of the lease as received at `now`; True if the record is another than before.
+
+        What is older than what is known already is passed over, unless it is what the store answers when asked (`asked`)
+        for the second time: then the store itself has gone back.
+        """
+        if observed.version and observed.version < self._highest:
+            if not (asked and self._gone_back):
+                self._gone_back = asked
+                return False
+        self._gone_back = False
+        self._highest = observed.version or self._highest
+        changed = self.current is None or observed.record != self.record
+        earlier, self.current = self.record, observed
+        if changed:
+            self._conclude(observed.record, earlier, now)
+        return changed
+
+    def _conclude(self, record: Record | None, earlier: Record | None, now: float) -> None:
+        if record is None:
+            # Whoever held it may not know yet that it was deleted, and goes on for as long as it believes to hold it.
+            self.free_at = self._held_until
+        elif not record.holder:
+            self.free_at = self._free_after_release(record, now)
+        else:
+            self.has_twin = self._is_twin(record, earlier)
+            self.free_at = self._held_until = self._expiry(record, now)
+            self._held = record
+
+    def _expiry(self, record: Record, now: float) -> float:
+        if self._named_us(record):
+            if record.holder_instance == self._instance:
+                return NEVER
+            if not self.has_twin:
+                return now + self._timing.twin_watch
+        return now + (record.duration if record.duration > 0 else self._timing.lease_duration)
+
+    def _is_twin(self, record: Record, earlier: Record | None) -> bool:
+        """It is held in our name by another run, and that run has renewed it before our eyes."""
+        return (
+            self._named_us(record)
+            and record.holder_instance != self._instance
+            and earlier is not None
+            and earlier.holder == record.holder
+            and earlier.holder_instance == record.holder_instance
+        )
+
+    def _free_after_release(self, record: Record, now: float) -> float:
+        """From when on an empty lease is free: at once if its holder wrote it so, else when the holder's time is over.
+
+        awaitelect signs its releases and is believed only then; of other clients, any release is believed.
+        """
+        signed = record.released_by
+        if self._held is None:
+            if not record.instance or signed == record.instance:
+                return now
+            return now + max(record.duration, self._timing.lease_duration)
+        holder = self._held.holder_instance
+        if holder and signed == holder:
+            return now
+        if record.instance != self._held.instance and not signed:
+            # A run of awaitelect that was never seen took it in between, and somebody else has wiped it.
+            return now + max(record.duration, self._timing.lease_duration)
+        if not holder and record.instance == self._held.instance:
+            return now
+        return self._held_until
+
+    def _named_us(self, record: Record) -> bool:
+        return record.holder == self._identity
