@@ -1,0 +1,224 @@
+"""The settings, as the YAML file has them.
+
+The docstring under each field is its meaning in the README's table and in the JSON schema, so it is one short sentence.
+Durations are seconds. What is said about a value's form is in its Kind; what is said about two values together is in
+rules.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, NamedTuple, get_args
+
+from pydantic import BaseModel, ConfigDict
+from pydantic.fields import FieldInfo
+
+from awaitelect.config.kinds import DURATION, FLAG, Kind, choice_kind, number_kind, text_kind, whole_kind
+from awaitelect.config.listen import LISTEN, Listen
+from awaitelect.config.process_kinds import COMMAND, ENV, ENV_FILES, EXIT_CODES, REWRITE, SIGNAL, UMASK, EnvFile
+
+PREFIX = "AWAITELECT_"
+
+_LABEL = "[a-z0-9]([a-z0-9-]*[a-z0-9])?"
+_LINE = text_kind("a text of one line, not empty", r"\S|\S[^\x00-\x1f\x7f]*\S", 253)
+_PATH = text_kind("the path of a file or directory", r"[^\x00-\x1f\x7f]+")
+_OBJECT = text_kind(
+    "a name as Kubernetes has them: lower-case letters, digits, '-' and '.'", rf"{_LABEL}(\.{_LABEL})*", 253
+)
+_NAMESPACE = text_kind("a namespace: lower-case letters, digits and '-', 63 at most", _LABEL, 63)
+
+OnLost = Literal["follow", "exit"]
+Backend = Literal["kubernetes", "file"]
+Policy = Literal["on-failure", "always", "on-abnormal", "never"]
+OnGiveUp = Literal["release", "exit", "hold"]
+KillMode = Literal["mixed", "group", "process"]
+Target = Literal["main", "group"]
+Level = Literal["debug", "info", "warning", "error"]
+Format = Literal["auto", "text", "json", "logfmt"]
+
+Duration = Annotated[float, DURATION]
+Flag = Annotated[bool, FLAG]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Election(_Section):
+    """Who is elected, and how fast."""
+
+    enabled: Flag = True
+    """Whether there is an election at all; without one the command starts at once."""
+    name: Annotated[str | None, _LINE] = None
+    """The election's name in logs, events and metrics; by default the name of the lock."""
+    identity: Annotated[str | None, _LINE] = None
+    """This instance's name in the lease, different in each instance; by default `POD_NAME`, else the host name."""
+    lease_duration: Duration = 15.0
+    """How long the others wait after the last renewal before they take the lease."""
+    renew_deadline: Duration = 10.0
+    """How long after the last renewal the command is told to stop."""
+    retry_period: Duration = 2.0
+    """The time from one renewal to the next."""
+    kill_margin: Duration = 1.0
+    """How long before the end of the lease the last process of the command is killed."""
+    on_lost: Annotated[OnLost, choice_kind(*get_args(OnLost))] = "follow"
+    """What comes after lost leadership: `follow` waits for the next turn, `exit` ends with status 75."""
+
+
+class Lock(_Section):
+    """What the instances compete for."""
+
+    backend: Annotated[Backend, choice_kind(*get_args(Backend))] = "kubernetes"
+    """Where the lease is kept: in a Kubernetes cluster, or in a file of this machine."""
+    name: Annotated[str | None, _OBJECT] = None
+    """The name of the Lease object; needed with backend `kubernetes`."""
+    namespace: Annotated[str | None, _NAMESPACE] = None
+    """The Lease's namespace; by default `POD_NAMESPACE`, the service account's, or the context's."""
+    kubeconfig: Annotated[str | None, _PATH] = None
+    """The kubeconfig file; by default the in-cluster configuration, `KUBECONFIG`, or `~/.kube/config`."""
+    context: Annotated[str | None, _LINE] = None
+    """The context of the kubeconfig; by default its current one."""
+    path: Annotated[str | None, _PATH] = None
+    """The path of the lease file; needed with backend `file`."""
+
+
+class Backoff(_Section):
+    """The pauses between restarts."""
+
+    initial: Duration = 0.5
+    """The pause before the first restart."""
+    factor: Annotated[float, number_kind(1, 1000)] = 2.0
+    """How many times longer each further pause is."""
+    max: Duration = 30.0
+    """The longest pause."""
+    jitter: Annotated[float, number_kind(0, 1)] = 0.1
+    """The share of a pause that is added at random, at most."""
+    reset_after: Duration = 60.0
+    """How long the command must run for the count of its failures to start anew."""
+
+
+class Restart(_Section):
+    """What happens when the command ends by itself."""
+
+    policy: Annotated[Policy, choice_kind(*get_args(Policy))] = "on-failure"
+    """After which ends the command is started again; `on-abnormal` is after signals only."""
+    backoff: Backoff = Backoff()
+    max_restarts: Annotated[int, whole_kind(0, 1_000_000)] = 5
+    """The number of failures in a row that are answered by a restart."""
+    on_give_up: Annotated[OnGiveUp, choice_kind(*get_args(OnGiveUp))] = "release"
+    """What follows one failure more: let another instance lead, exit, or hold the lease with nothing running."""
+
+
+class Stop(_Section):
+    """How the command is stopped."""
+
+    signal: Annotated[int, SIGNAL] = 15
+    """The signal that asks the command to stop."""
+    timeout: Duration = 10.0
+    """The time from that signal to SIGKILL; cut short where a lost lease leaves less."""
+    kill_mode: Annotated[KillMode, choice_kind(*get_args(KillMode))] = "mixed"
+    """Who gets the stop signal: `mixed` the main process, `group` its whole group, both with SIGKILL to all; `process` the main process alone."""  # noqa: E501
+
+
+class Signals(_Section):
+    """What happens to signals that awaitelect gets."""
+
+    rewrite: Annotated[dict[int, int], REWRITE] = {}
+    """Signals that are forwarded as another one; `none` drops them."""
+    target: Annotated[Target, choice_kind(*get_args(Target))] = "main"
+    """Who gets forwarded signals: the main process of the command, or its whole group."""
+
+
+class Status(_Section):
+    """The status page."""
+
+    listen: Annotated[Listen | None, LISTEN] = None
+    """The address of the status page and metrics such as `:9999`; empty: none."""
+
+
+class Log(_Section):
+    """The log lines of awaitelect itself, on stderr."""
+
+    level: Annotated[Level, choice_kind(*get_args(Level))] = "info"
+    """The least important lines that are still written."""
+    format: Annotated[Format, choice_kind(*get_args(Format))] = "auto"
+    """How lines are written; `auto` is text on a terminal and logfmt elsewhere."""
+
+
+class Settings(_Section):
+    """All settings. Each has a default but for the lock and the command."""
+
+    election: Election = Election()
+    lock: Lock = Lock()
+    command: Annotated[tuple[str, ...], COMMAND] = ()
+    """The program and its arguments; what stands on the command line wins."""
+    env: Annotated[dict[str, str], ENV] = {}
+    """Variables set for the command, over those of `env_file`."""
+    env_file: Annotated[tuple[EnvFile, ...], ENV_FILES] = ()
+    """Files with variables for the command, in the syntax of systemd's EnvironmentFile; later ones win."""
+    inherit_env: Flag = True
+    """Whether the command gets awaitelect's own environment, below `env_file` and `env`."""
+    working_dir: Annotated[str | None, _PATH] = None
+    """The directory that the command is started in; by default awaitelect's own."""
+    umask: Annotated[int | None, UMASK] = None
+    """The command's umask in octal such as "027"; by default awaitelect's own."""
+    restart: Restart = Restart()
+    success_exit_codes: Annotated[tuple[int, ...], EXIT_CODES] = (0,)
+    """The exit codes of the command that are no failure."""
+    stop: Stop = Stop()
+    signals: Signals = Signals()
+    status: Status = Status()
+    log: Log = Log()
+
+
+class Leaf(NamedTuple):
+    """One setting: a place in the tree of sections."""
+
+    path: tuple[str, ...]
+    kind: Kind
+    default: Any
+    section: type[BaseModel]
+
+    @property
+    def key(self) -> str:
+        """As in the YAML file: `election.lease_duration`."""
+        return ".".join(self.path)
+
+    @property
+    def variable(self) -> str:
+        """As in the environment: `AWAITELECT_ELECTION_LEASE_DURATION`."""
+        return PREFIX + "_".join(self.path).upper()
+
+
+def _leaves(section: type[BaseModel], path: tuple[str, ...]) -> Iterator[Leaf]:
+    for name, field in section.model_fields.items():
+        kind = _kind(field)
+        if kind:
+            yield Leaf((*path, name), kind, field.default, section)
+        elif isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _leaves(field.annotation, (*path, name))
+
+
+def _kind(field: FieldInfo) -> Kind | None:
+    return next((one for one in field.metadata if isinstance(one, Kind)), None)
+
+
+LEAVES: dict[str, Leaf] = {leaf.key: leaf for leaf in _leaves(Settings, ())}
+"""Every setting by its key, in the order of the model."""
+
+VARIABLES: dict[str, Leaf] = {leaf.variable: leaf for leaf in LEAVES.values()}
+"""Every setting by its variable."""
+
+SECTIONS: dict[str, frozenset[str]] = {
+    path: frozenset(key.removeprefix(path + ".").split(".")[0] for key in LEAVES if key.startswith(path + "."))
+    for path in {".".join(leaf.path[:depth]) for leaf in LEAVES.values() for depth in range(1, len(leaf.path))}
+} | {"": frozenset(leaf.path[0] for leaf in LEAVES.values())}
+"""The keys that each section has, by the section's path; the top is the empty one."""
+
+
+def value_of(settings: Settings, key: str) -> Any:
+    """The value of one setting, by its key."""
+    value: Any = settings
+    for name in LEAVES[key].path:
+        value = getattr(value, name)
+    return value

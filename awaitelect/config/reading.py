@@ -1,0 +1,211 @@
+"""YAML with the line of every value.
+
+Built from libyaml's events rather than its documents: those are composed by recursion in C, which ends the process on
+a deeply nested text. Plain words are read as YAML 1.2 does, as editors do too: `on`, `yes` and `10:30` are texts, not
+true, true and 630.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from typing import Any, NamedTuple
+
+import yaml
+
+from awaitelect.config.kinds import shown
+
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+LARGEST = 1_000_000
+"""Bytes of a file at most."""
+
+_DEEPEST = 32
+_MOST = 20_000
+
+_INT = re.compile(r"[-+]?[0-9]{1,4000}|0x[0-9a-fA-F]{1,16}")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_WORDS = {
+    **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+}
+
+
+class Unreadable(Exception):
+    """A text or file that cannot be read; every reason is one line that begins with the place."""
+
+    def __init__(self, *reasons: str) -> None:
+        super().__init__("; ".join(reasons))
+        self.reasons = reasons
+
+
+class Node(NamedTuple):
+    """A value and where it stands."""
+
+    value: Any
+    """A scalar, a list of nodes, or a dict of nodes by their keys."""
+    line: int
+    """Counted from 1."""
+    column: int
+
+    def plain(self) -> Any:
+        """The value without its places. Raises Unreadable if aliases blow it up."""
+        return _plain(self, [_MOST])
+
+
+def _plain(node: Node, left: list[int]) -> Any:
+    left[0] -= 1
+    if left[0] < 0:
+        raise Unreadable(f"more than {_MOST} values; expected fewer aliases")
+    if isinstance(node.value, dict):
+        return {key: _plain(one, left) for key, one in node.value.items()}
+    if isinstance(node.value, list):
+        return [_plain(one, left) for one in node.value]
+    return node.value
+
+
+def read_text(path: str, what: str) -> str:
+    """The text of a regular file. Raises Unreadable with a line that names the file; FileNotFoundError is its cause."""
+    try:
+        # O_NONBLOCK: opening a named pipe must not wait for its writer.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                kind = "a directory" if stat.S_ISDIR(os.fstat(file.fileno()).st_mode) else "no regular file"
+                raise Unreadable(f"{path}: cannot read {what}: it is {kind}")
+            raw = file.read(LARGEST + 1)
+    except (OSError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise Unreadable(f"{path}: cannot read {what}: {reason.lower()}") from error
+    if len(raw) > LARGEST:
+        raise Unreadable(f"{path}: cannot read {what}: it is larger than {LARGEST} bytes")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        column = error.start - raw.rfind(b"\n", 0, error.start)
+        raise Unreadable(f"{path}:{line}:{column}: cannot read {what}: it is not a text in UTF-8") from error
+
+
+def parse(text: str, where: str) -> Node:
+    """The one document in a YAML text. Raises Unreadable; `where` begins each of its lines."""
+    return _Reading(text, where).document()
+
+
+class _Reading:
+    def __init__(self, text: str, where: str) -> None:
+        self._where = where
+        self._anchors: dict[str, Node] = {}
+        self._repeated: list[str] = []
+        self._text = text
+
+    def document(self) -> Node:
+        try:
+            self._loader = _Loader(self._text)
+            self._next()  # The stream's start.
+            if self._loader.check_event(yaml.StreamEndEvent):
+                return Node(None, 1, 1)
+            self._next()
+            root = self._node(self._next(), 0)
+            self._next()
+            if not self._loader.check_event(yaml.StreamEndEvent):
+                self._fail(self._next(), "a second document begins here; expected one")
+        except yaml.MarkedYAMLError as error:
+            raise Unreadable(self._syntax(error)) from error
+        except (yaml.YAMLError, UnicodeEncodeError) as error:
+            raise Unreadable(f"{self._where}: found a character that YAML does not allow") from error
+        if self._repeated:
+            raise Unreadable(*self._repeated)
+        return root
+
+    def _syntax(self, error: yaml.MarkedYAMLError) -> str:
+        mark = error.problem_mark or error.context_mark
+        place = f"{self._where}:{mark.line + 1}:{mark.column + 1}" if mark else self._where
+        problem = ", ".join(part for part in (error.problem, error.context) if part) or "it is broken"
+        line = self._text.splitlines()[mark.line : mark.line + 1] if mark else []
+        if any("\t" in one[: len(one) - len(one.lstrip())] for one in line) or "character that cannot start" in problem:
+            tab = any("\t" in one for one in line)
+            problem += "; the line has a tab, expected spaces" if tab else ""
+        return f"{place}: this is not YAML: {problem}"
+
+    def _next(self) -> Any:
+        return self._loader.get_event()
+
+    def _fail(self, event: Any, reason: str) -> None:
+        mark = event.start_mark
+        raise Unreadable(f"{self._where}:{mark.line + 1}:{mark.column + 1}: {reason}")
+
+    def _node(self, event: Any, depth: int) -> Node:
+        if depth > _DEEPEST:
+            self._fail(event, f"nested deeper than {_DEEPEST} levels")
+        line, column = event.start_mark.line + 1, event.start_mark.column + 1
+        if isinstance(event, yaml.AliasEvent):
+            if str(event.anchor) not in self._anchors:
+                self._fail(event, f"no value is anchored as &{event.anchor} before this")
+            return Node(self._anchors[str(event.anchor)].value, line, column)
+        value: Any
+        if isinstance(event, yaml.MappingStartEvent):
+            value = self._mapping(depth)
+        elif isinstance(event, yaml.SequenceStartEvent):
+            value = self._sequence(depth)
+        else:
+            value = self._scalar(event)
+        node = Node(value, line, column)
+        if event.anchor:
+            self._anchors[event.anchor] = node
+        return node
+
+    def _sequence(self, depth: int) -> list[Node]:
+        found = []
+        while not isinstance(event := self._next(), yaml.SequenceEndEvent):
+            found.append(self._node(event, depth + 1))
+        return found
+
+    def _scalar(self, event: Any) -> Any:
+        tag = (event.tag or "").removeprefix("tag:yaml.org,2002:")
+        if tag not in ("", "!", "str"):
+            self._fail(event, f"the tag {tag!r} is not understood; expected the value without it")
+        if event.style or tag:
+            return event.value
+        return plain_word(event.value)
+
+    def _mapping(self, depth: int) -> dict[Any, Node]:
+        own: dict[Any, Node] = {}
+        merged: dict[Any, Node] = {}
+        while not isinstance(event := self._next(), yaml.MappingEndEvent):
+            key = self._node(event, depth + 1)
+            merging = key.value == "<<" and not getattr(event, "style", None)
+            value = self._node(self._next(), depth + 1)
+            if isinstance(key.value, (dict, list)):
+                self._fail(event, f"{shown(key.value)} stands as a key; expected a word")
+            if merging:
+                self._merge(event, value, merged)
+            elif key.value in own and key.value is not None:
+                self._repeated.append(
+                    f"{self._where}:{key.line}:{key.column}: the key {key.value!r} stands here again, first in line "
+                    f"{own[key.value].line}; expected it once"
+                )
+            else:
+                # The line of an entry is its key's: a value in block style begins below it.
+                own[key.value] = Node(value.value, key.line, key.column)
+        return merged | own
+
+    def _merge(self, event: Any, value: Node, merged: dict[Any, Node]) -> None:
+        for one in value.value if isinstance(value.value, list) else [value]:
+            if not isinstance(one.value, dict):
+                self._fail(event, "'<<' merges mappings; expected an alias of one")
+            merged |= {key: node for key, node in one.value.items() if key not in merged}
+
+
+def plain_word(text: str) -> Any:
+    """What a word without quotes is in YAML 1.2: null, a boolean, a number, or a text."""
+    if text in _WORDS:
+        return _WORDS[text]
+    if _INT.fullmatch(text):
+        return int(text, 16) if text.startswith("0x") else int(text)
+    if _FLOAT.fullmatch(text):
+        return float(text)
+    if text.lower() in (".inf", "+.inf", "-.inf", ".nan"):
+        return float(text.replace(".", ""))
+    return text

@@ -1,0 +1,115 @@
+"""What is said about several settings together: errors, and warnings about those that have no effect."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Container, Mapping
+
+from awaitelect.config.model import LEAVES, Settings
+from awaitelect.core.lease import Timing
+
+_TIMING = re.compile(r"\b(?:lease_duration|renew_deadline|retry_period|kill_margin)\b")
+
+DURATIONS = ("election.lease_duration", "election.renew_deadline", "election.retry_period", "election.kill_margin")
+
+
+def timing_of(settings: Settings) -> Timing:
+    """The durations of the election."""
+    one = settings.election
+    return Timing(one.lease_duration, one.renew_deadline, one.retry_period, one.kill_margin)
+
+
+def seconds(value: float) -> str:
+    """A duration as it is shown."""
+    return f"{value:.6g}s"
+
+
+def problems(
+    settings: Settings, origins: Mapping[str, str], unknown: Container[str], legacy: bool, command: str
+) -> list[str]:
+    """Why these settings cannot be used together, one line each.
+
+    `unknown` are the keys whose own value was refused or could not be read: nothing is concluded from them.
+    """
+    found = []
+    if not settings.command and "command" not in unknown:
+        found.append("Need at least one argument to run" if legacy else command)
+    if settings.election.enabled:
+        found += _lock(settings, origins, unknown)
+        found += _timing(settings, origins, unknown)
+    back = settings.restart.backoff
+    keys = ("restart.backoff.initial", "restart.backoff.max")
+    if back.initial > back.max and not any(key in unknown for key in keys):
+        found.append(
+            f"{_named(keys, origins)}: found initial {seconds(back.initial)} and max {seconds(back.max)}, "
+            f"expected initial to be at most max"
+        )
+    return found
+
+
+def _lock(settings: Settings, origins: Mapping[str, str], unknown: Container[str]) -> list[str]:
+    backend, lock = settings.lock.backend, settings.lock
+    needed, example = ("name", "kubernetes:NAMESPACE/NAME") if backend == "kubernetes" else ("path", "file:PATH")
+    if getattr(lock, needed) or f"lock.{needed}" in unknown or "lock.backend" in unknown:
+        return []
+    key = LEAVES[f"lock.{needed}"]
+    return [
+        f"{key.key}: missing, and lock.backend is {backend} ({origins['lock.backend']}); expected {key.key} in the "
+        f"file, {key.variable}, or --lock {example}"
+    ]
+
+
+def _timing(settings: Settings, origins: Mapping[str, str], unknown: Container[str]) -> list[str]:
+    if any(key in unknown for key in DURATIONS):
+        return []
+    found = []
+    for problem in timing_of(settings).problems():
+        keys = [key for key in DURATIONS if key.split(".")[1] in _TIMING.findall(problem)]
+        text = _TIMING.sub(lambda name: f"election.{name[0]}", problem)
+        found.append(f"{_named(keys, origins)}: {text}")
+    return found
+
+
+def _named(keys: list[str] | tuple[str, ...], origins: Mapping[str, str]) -> str:
+    return ", ".join(f"{key} ({origins[key]})" for key in keys)
+
+
+def warnings(settings: Settings, origins: Mapping[str, str], is_set: Callable[[str], bool]) -> list[str]:
+    """What will not act as its setting reads, one line each; `is_set`: somebody has given this setting."""
+
+    def inert(key: str, other: str, value: str) -> str:
+        return f"{key} ({origins[key]}) has no effect while {other} is {value} ({origins[other]})"
+
+    found = []
+    backend = settings.lock.backend
+    others = ("path",) if backend == "kubernetes" else ("name", "namespace", "kubeconfig", "context")
+    if settings.election.enabled:
+        found += [inert(f"lock.{one}", "lock.backend", backend) for one in others if is_set(f"lock.{one}")]
+        concerned = ("stop.timeout", *DURATIONS)
+        # With nothing but defaults it would be said at every start, to people who chose none of it.
+        found += _grace(settings, origins) if any(map(is_set, concerned)) else []
+    if settings.restart.policy == "never":
+        keys = (key for key in LEAVES if re.match(r"restart\.(backoff|max_restarts|on_give_up)", key))
+        found += [inert(key, "restart.policy", "never") for key in keys if is_set(key)]
+    elif settings.restart.max_restarts == 0:
+        keys = (key for key in LEAVES if key.startswith("restart.backoff."))
+        found += [inert(key, "restart.max_restarts", "0") for key in keys if is_set(key)]
+    return found
+
+
+def grace_when_lost(timing: Timing) -> float:
+    """Seconds that the command has to stop, at least, when the lease can no longer be renewed."""
+    return timing.lease_duration - timing.kill_margin - timing.renew_deadline
+
+
+def _grace(settings: Settings, origins: Mapping[str, str]) -> list[str]:
+    grace = grace_when_lost(timing_of(settings))
+    if settings.stop.timeout <= grace:
+        return []
+    return [
+        f"stop.timeout ({origins['stop.timeout']}) is {seconds(settings.stop.timeout)}, but when leadership is lost "
+        f"election.lease_duration ({origins['election.lease_duration']}) leaves "
+        f"{seconds(settings.election.lease_duration)} − {seconds(settings.election.kill_margin)} − "
+        f"{seconds(settings.election.renew_deadline)} = {seconds(grace)}: it is cut to that then, and whole in a "
+        f"planned stop"
+    ]

@@ -1,0 +1,253 @@
+"""All sources of settings, merged into one model that says where each value comes from.
+
+Command line, then AWAITELECT_*, then K8S_AWAIT_ELECTION_*, then the YAML file, then defaults: the first that gives a
+setting wins, and only its value is judged.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+
+from awaitelect.config import compat, layers, rules
+from awaitelect.config.env_file import read_env_file
+from awaitelect.config.kinds import Reason, Refused, kind_of, shown
+from awaitelect.config.layers import Found, Layer
+from awaitelect.config.model import LEAVES, Settings, value_of
+from awaitelect.config.reading import Unreadable
+from awaitelect.core.lease import Timing
+from awaitelect.errors import ConfigError
+from awaitelect.protocol import MAX_MESSAGE, BackoffSettings, CommandSettings
+
+DEFAULT = "default"
+
+_NO_COMMAND = "command: missing; expected a program and its arguments on the command line, in the file, or in "
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A configuration that can be used."""
+
+    settings: Settings
+    origins: dict[str, str]
+    """Where the value of each setting comes from, by its key."""
+    warnings: list[str]
+    """What will not act as it reads, one line each."""
+    variables: dict[str, str] = field(default_factory=dict, repr=False)
+    """Of env_file and env together. Secrets."""
+
+    @property
+    def timing(self) -> Timing:
+        """The durations of the election."""
+        return rules.timing_of(self.settings)
+
+    @property
+    def identity(self) -> str:
+        """This instance's name in the lease."""
+        return self.settings.election.identity or ""
+
+    @property
+    def name(self) -> str:
+        """The election's name, for people; empty only where there is no election."""
+        return self.settings.election.name or ""
+
+    @property
+    def lock(self) -> str:
+        """kubernetes:NAMESPACE/NAME or file:PATH; empty where the namespace, or the lock, is not known here."""
+        lock = self.settings.lock
+        if lock.backend == "file":
+            return f"file:{os.path.abspath(lock.path)}" if lock.path else ""
+        return f"kubernetes:{lock.namespace}/{lock.name}" if lock.namespace and lock.name else ""
+
+    def command_settings(self) -> CommandSettings:
+        """What the keeper has to know."""
+        one = self.settings
+        environment = dict(self.variables)
+        if one.election.enabled:
+            environment["AWAITELECT_IDENTITY"] = self.identity
+            if self.lock:
+                environment["AWAITELECT_LOCK"] = self.lock
+        back = one.restart.backoff
+        return CommandSettings(
+            argv=list(one.command),
+            enabled=one.election.enabled,
+            environment=environment,
+            inherit_env=one.inherit_env,
+            working_dir=one.working_dir,
+            umask=one.umask,
+            stop_signal=one.stop.signal,
+            stop_timeout=one.stop.timeout,
+            kill_mode=one.stop.kill_mode,
+            signal_target=one.signals.target,
+            signal_rewrite=dict(one.signals.rewrite),
+            restart_policy=one.restart.policy,
+            backoff=BackoffSettings(back.initial, back.factor, back.max, back.jitter, back.reset_after),
+            max_restarts=one.restart.max_restarts,
+            on_give_up=one.restart.on_give_up,
+            success_exit_codes=list(one.success_exit_codes),
+            renew_deadline=one.election.renew_deadline,
+            log_level=one.log.level,
+            log_format=one.log.format,
+            name=self.name,
+        )
+
+
+def load(options: Mapping[str, str], command: list[str], environ: Mapping[str, str]) -> Loaded:
+    """The configuration that these sources give together.
+
+    `options`: any of config, lock, identity, log_level, log_format, and legacy ("1": started as k8s-await-election,
+    which changes the wording of a missing command and nothing else). Raises ConfigError with all problems at once.
+    """
+    return _Merge(options, environ).loaded(command)
+
+
+class _Merge:
+    """One call of load: what has been found so far."""
+
+    def __init__(self, options: Mapping[str, str], environ: Mapping[str, str]) -> None:
+        self.options, self.environ = options, environ
+        self.problems: list[str] = []
+        self.warnings: list[str] = []
+        self.doubtful: set[str] = set()
+        """Settings of which nothing can be concluded: their value was refused, or may be in a file that is broken."""
+        self.found: Layer = {}
+
+    def loaded(self, command: list[str]) -> Loaded:
+        self._merge(command)
+        self._derive()
+        settings = self._fit_margin(self._judge())
+        self.found = {key: one for key, one in self.found.items() if one.value is not None}
+        origins = {key: self.found[key].origin if key in self.found else DEFAULT for key in LEAVES}
+        missing = _NO_COMMAND + LEAVES["command"].variable
+        legacy = bool(self.options.get("legacy"))
+        self.problems += rules.problems(settings, origins, self.doubtful, legacy, missing)
+        variables = self._variables(settings)
+        if not self.problems:
+            self.warnings += rules.warnings(settings, origins, self._is_set)
+        result = Loaded(settings, origins, [_one_line(one) for one in self.warnings], variables)
+        size = len(json.dumps(result.command_settings())) + 4096
+        if size > MAX_MESSAGE:
+            self.problems.append(
+                f"env, env_file, command: found {size} bytes together, expected at most {MAX_MESSAGE}; large values "
+                f"belong in files that the command reads itself"
+            )
+        if self.problems:
+            raise ConfigError(list(dict.fromkeys(_one_line(one) for one in self.problems)))
+        return result
+
+    def _merge(self, command: list[str]) -> None:
+        """All layers, the weakest first."""
+        path = layers.config_path(self.options, self.environ)
+        file = {} if path is None else layers.file_layer(path, self.problems, self.doubtful)
+        old = compat.read(self.environ)
+        old_layer = {key: Found(value, origin) for key, (value, origin) in old.values.items()}
+        own = layers.variables_layer(self.environ, self.problems, self.warnings)
+        line = layers.options_layer(self.options, command, self.problems)
+        self.found = file | old_layer | own | line
+        self.doubtful -= set(old_layer) | set(own) | set(line)
+        # A part of --lock or a variable that could not be read: told already.
+        self.doubtful |= {key for key, one in self.found.items() if one.value is None and one.node is None}
+        enabled, backend = self.found.get("election.enabled"), self.found.get("lock.backend")
+        if enabled is None or enabled.value is not False:
+            given = {*file, *own, *line, *self.doubtful}
+            over_file = backend is not None and backend.value == "file"
+            self.problems += compat.required_problems(old, given, over_file)
+            # Told in its words: not told again in ours.
+            self.doubtful |= {key for key, _ in old.missing}
+        self.warnings += old.warnings
+
+    def _derive(self) -> None:
+        """Values that come from other values, where nobody gives them."""
+        backend, lock_from = (self.found.get(key) for key in ("lock.backend", "lock.name"))
+        pod, namespace = self.environ.get("POD_NAME"), self.environ.get("POD_NAMESPACE")
+        identity = Found(pod, "POD_NAME") if pod else Found(layers.host_name(), "default: the host name")
+        self.found.setdefault("election.identity", identity)
+        if backend is not None and backend.value == "file":
+            path = self.found.get("lock.path")
+            base = os.path.basename(path.value.rstrip("/")) if path and isinstance(path.value, str) else ""
+            if base:
+                self.found.setdefault("election.name", Found(base, "default: of lock.path"))
+            return
+        if namespace:
+            self.found.setdefault("lock.namespace", Found(namespace, "POD_NAMESPACE"))
+        if lock_from is not None and lock_from.value is not None:
+            self.found.setdefault("election.name", Found(lock_from.value, "default: of lock.name"))
+
+    def _judge(self) -> Settings:
+        """The model of all values that are accepted; the others are told, and have their default in it."""
+        while True:
+            try:
+                return Settings.model_validate(_tree(self.found))
+            except ValidationError as error:
+                refused = {self._refused(one) for one in error.errors(include_url=False, include_input=False)}
+                self.doubtful |= refused
+                self.found = {key: one for key, one in self.found.items() if key not in refused}
+
+    def _refused(self, error: Any) -> str:
+        key = ".".join(str(step) for step in error["loc"])
+        leaf, found = LEAVES[key], self.found[key]
+        cause = error.get("ctx", {}).get("error")
+        reasons = cause.reasons if isinstance(cause, Refused) else (Reason(error["msg"]),)
+        # A value that is only derived from a refused one is wrong for the same reason.
+        told = found.origin.startswith("default: of")
+        for reason in () if told else reasons:
+            inside = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in reason.at)
+            what = reason.found or (kind_of(found.value) if leaf.kind.secret else shown(found.value))
+            self.problems.append(f"{found.place(reason.at)}: {key}{inside}: found {what}, expected {reason.expected}")
+        return key
+
+    def _fit_margin(self, settings: Settings) -> Settings:
+        """Durations that k8s-await-election accepts are accepted: the margin, which it does not have, gives way."""
+        key = "election.kill_margin"
+        from_old = any(self._origin(one).startswith(compat.PREFIX) for one in rules.DURATIONS)
+        margin = compat.fitting_margin({one: value_of(settings, one) for one in rules.DURATIONS[:2]})
+        if margin is None or not from_old or key in self.found or self.doubtful & set(rules.DURATIONS):
+            return settings
+        self.found[key] = Found(margin, f"default: fitted to {compat.PREFIX}*")
+        self.warnings.append(
+            f"{key} is {rules.seconds(margin)} rather than 1s, to fit between election.renew_deadline "
+            f"({self._origin('election.renew_deadline')}) and election.lease_duration "
+            f"({self._origin('election.lease_duration')})"
+        )
+        election = settings.election.model_copy(update={"kill_margin": margin})
+        return settings.model_copy(update={"election": election})
+
+    def _origin(self, key: str) -> str:
+        return self.found[key].origin if key in self.found else DEFAULT
+
+    def _is_set(self, key: str) -> bool:
+        return key in self.found and not self.found[key].origin.startswith(DEFAULT)
+
+    def _variables(self, settings: Settings) -> dict[str, str]:
+        variables: dict[str, str] = {}
+        for file in settings.env_file:
+            try:
+                of_file, ignored = read_env_file(file)
+            except Unreadable as error:
+                self.problems += [f"{self._origin('env_file')}: env_file: {reason}" for reason in error.reasons]
+                continue
+            variables |= of_file
+            self.warnings += ignored
+        return variables | settings.env
+
+
+def _tree(found: Layer) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for key, one in found.items():
+        if one.value is None and one.node is None:
+            continue
+        section = tree
+        *path, name = LEAVES[key].path
+        for step in path:
+            section = section.setdefault(step, {})
+        section[name] = one.value
+    return tree
+
+
+def _one_line(text: str) -> str:
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
