@@ -7,10 +7,10 @@ server sent, so that whatever others have put into it survives an update.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -20,7 +20,7 @@ import aiohttp
 from awaitelect.core.lease import Observed, Record
 from awaitelect.errors import Conflict, StoreUnavailable
 from awaitelect.stores.kubernetes_access import SERVICE_ACCOUNT, AccessSource
-from awaitelect.stores.kubernetes_client import Answer, Pool
+from awaitelect.stores.kubernetes_client import Answer, Pool, parse_object
 from awaitelect.stores.wire import merge_record, parse_record, parse_version
 
 _log = logging.getLogger("awaitelect.stores")
@@ -34,6 +34,8 @@ _FIRST_BYTE = 15.0
 _LONGEST_LINE = 8 * 2**20
 _BACKOFF = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0)
 """Seconds between attempts of a watch that fails, each times a random 0.5 to 1; the last is repeated."""
+_HEALTHY = 10.0
+"""Seconds after which a watch that ends has not failed."""
 _WATCH_AGAIN = 180.0
 """Seconds of polling after which a watch that was forbidden is tried again."""
 
@@ -103,8 +105,8 @@ class KubernetesStore:
     async def update(self, base: Observed, record: Record, timeout: float) -> Observed:
         """PUT the Lease over the very object and version of `base`.
 
-        Raises Conflict where it has changed, is gone, or was made anew (its uid stands in the request), StoreUnavailable
-        otherwise.
+        Raises Conflict where it has changed, is gone, or was made anew (its uid stands in the request), and
+        StoreUnavailable otherwise. A record that changes nothing is not written: the answer has the version of `base`.
         """
         doing = f"update {self.lock}"
         lease = merge_record(base.raw, record)
@@ -122,33 +124,34 @@ class KubernetesStore:
     async def watch(self, since: Observed) -> AsyncIterator[Observed]:
         """Each change after `since`; polls where watching is forbidden, which is logged once."""
         watch = _Watch(since)
-        failures = 0
-        polling_ends_at = 0.0
         loop = asyncio.get_running_loop()
+        failures, polling_ends_at = 0, 0.0
         while True:
-            polls = loop.time() < polling_ends_at
+            began_at = loop.time()
+            polls = began_at < polling_ends_at
             try:
-                async for seen in self._poll(watch) if polls or watch.has_gap else self._stream(watch):
-                    failures = 0
-                    yield seen
+                async with aclosing(self._poll(watch) if polls or watch.has_gap else self._stream(watch)) as changes:
+                    async for seen in changes:
+                        yield seen
                 if polls:
-                    await asyncio.sleep(self._poll_period * random.uniform(1.0, 1.2))
                     watch.has_gap = True
+                    await asyncio.sleep(self._poll_period * random.uniform(1.0, 1.2))
                 continue
             except _Forbidden as error:
-                polling_ends_at = loop.time() + _WATCH_AGAIN
                 watch.has_gap = True
+                polling_ends_at = loop.time() + _WATCH_AGAIN
                 if self._may_watch:
                     self._may_watch = False
                     _log.warning("%s; looking every %g s instead", error, self._poll_period)
                 continue
             except StoreUnavailable as error:
-                watch.has_gap = watch.has_gap or failures > 0
                 _log.debug("%s", error)
             except Exception:
                 # The watch is a hint that must not end: whatever is wrong, the next attempt starts from a fresh look.
                 watch.has_gap = True
                 _log.exception("cannot watch %s: an error of awaitelect's own", self.lock)
+            failures = 0 if loop.time() - began_at > _HEALTHY else failures
+            watch.has_gap = watch.has_gap or failures > 0
             await asyncio.sleep(_BACKOFF[min(failures, len(_BACKOFF) - 1)] * random.uniform(0.5, 1.0))
             failures += 1
 
@@ -165,13 +168,13 @@ class KubernetesStore:
             return Observed()
         return self._stored(answer, doing)
 
-    async def _poll(self, watch: _Watch) -> AsyncIterator[Observed]:
+    async def _poll(self, watch: _Watch) -> AsyncGenerator[Observed, None]:
         seen = await self._read(self._watch_pool, _FIRST_BYTE)
         watch.has_gap = False
         if watch.is_news(seen):
             yield seen
 
-    async def _stream(self, watch: _Watch) -> AsyncIterator[Observed]:
+    async def _stream(self, watch: _Watch) -> AsyncGenerator[Observed, None]:
         """The changes of one watch request, until it ends."""
         doing = f"watch {self.lock}"
         query = {
@@ -185,28 +188,25 @@ class KubernetesStore:
             query["resourceVersion"] = str(watch.version)
         async with self._watch_pool.stream(self._leases, query, doing, _FIRST_BYTE) as response:
             if response.status != 200:
-                await self._refused(response, doing, watch)
-                return
+                watch.has_gap = True
+                raise await self._refusal(response, doing)
             lines = _lines(response)
-            async with asyncio.timeout(_SILENCE) as silence:
-                async for line in lines:
-                    silence.reschedule(asyncio.get_running_loop().time() + _SILENCE)
-                    seen = watch.understand(line, self._name)
-                    if watch.has_gap:
-                        return
-                    if seen is not None and watch.is_news(seen):
-                        yield seen
-        raise StoreUnavailable(f"cannot {doing}: it ended")
+            while not watch.has_gap:
+                # Around each line, never around the yield: a time-out cancels whoever has the generator run.
+                async with asyncio.timeout(_SILENCE):
+                    line = await anext(lines, None)
+                if line is None:
+                    raise StoreUnavailable(f"cannot {doing}: it ended")
+                seen = watch.understand(line, self._name)
+                if seen is not None and watch.is_news(seen):
+                    yield seen
+        raise StoreUnavailable(f"cannot {doing}: it must begin anew")
 
-    async def _refused(self, response: aiohttp.ClientResponse, doing: str, watch: _Watch) -> None:
+    async def _refusal(self, response: aiohttp.ClientResponse, doing: str) -> StoreUnavailable:
         async with asyncio.timeout(_FIRST_BYTE):
             content = await response.content.read(65536)
-        answer = Answer(response.status, _parsed(content))
-        watch.has_gap = True
-        if answer.status == 403:
-            raise _Forbidden(str(answer.unavailable(doing)))
-        if answer.status != 410:
-            raise answer.unavailable(doing)
+        error = Answer(response.status, parse_object(content)).unavailable(doing)
+        return _Forbidden(str(error)) if response.status == 403 else error
 
     def _is_absent(self, answer: Answer) -> bool:
         """The API itself says that this Lease does not exist; a proxy's or an unknown API's 404 says nothing of it."""
@@ -243,7 +243,7 @@ class _Watch:
 
     def understand(self, line: bytes, name: str) -> Observed | None:
         """The change that a line of the stream tells; None for a bookmark and for lines that open a gap."""
-        event = _parsed(line)
+        event = parse_object(line)
         body = event.get("object") if event else None
         kind = event.get("type") if event else None
         if kind == "BOOKMARK" and isinstance(body, dict):
@@ -267,14 +267,6 @@ async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
                 yield line
         if len(rest) > _LONGEST_LINE:
             raise StoreUnavailable("cannot watch: the server sent a line without end")
-
-
-def _parsed(content: bytes) -> dict[str, Any] | None:
-    try:
-        body = json.loads(content)
-    except (ValueError, RecursionError):
-        return None
-    return body if isinstance(body, dict) else None
 
 
 def _version(lease: dict[str, Any]) -> int:

@@ -1,7 +1,7 @@
 """Requests to the API server: plain dictionaries, one time-out for each call, fresh connections after a failure.
 
-Boundary: the errors of HTTP, TLS and JSON end here as StoreUnavailable, with a reason that a person understands and that
-has no secrets. Built on the client's REST layer without its retries and without a rate limiter.
+Boundary: the errors of HTTP, TLS and JSON end here as StoreUnavailable, with a reason that a person understands and
+without secrets. Built on the client's REST layer without its retries and without a rate limiter.
 
 Host names are looked up in the event loop's default executor: getaddrinfo cannot be cancelled, so a look-up that hangs
 outlives its time-out, and the interpreter's exit would wait for it.
@@ -22,7 +22,7 @@ from urllib.parse import urlencode, urlsplit
 import aiohttp
 
 from awaitelect.errors import StoreUnavailable
-from awaitelect.stores.kubernetes_access import Access, AccessSource, rest
+from awaitelect.stores.kubernetes_access import Access, AccessSource
 
 _NOT_STORED = frozenset({400, 401, 403, 404, 405, 409, 413, 415, 422, 429})
 """Answers that a server gives before it stores anything."""
@@ -140,9 +140,9 @@ class Pool:
         the request may have been carried out.
         """
         async with self._errors(doing, timeout), asyncio.timeout(timeout):
-            answer = await self._request(method, path, body, query, content_type)
-            if answer.status == 401:
-                answer = await self._request(method, path, body, query, content_type)
+            answer, access = await self._request(method, path, body, query, content_type)
+            if answer.status == 401 and (await self._source.current()).authorization != access.authorization:
+                answer, access = await self._request(method, path, body, query, content_type)
             return answer
 
     @asynccontextmanager
@@ -150,16 +150,15 @@ class Pool:
         self, path: str, query: Mapping[str, str], doing: str, timeout: float
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """The response of a GET that goes on; `timeout` seconds are for its beginning. Raises StoreUnavailable."""
-        async with self._errors(doing, timeout):
-            async with self._borrowed() as session:
-                async with asyncio.timeout(timeout):
-                    response = await self._send(session, "GET", path, None, query, "application/json")
-                try:
-                    if response.status == 401:
-                        self._source.refuse(session.access)
-                    yield response
-                finally:
-                    response.close()
+        async with self._errors(doing, timeout), self._borrowed() as session:
+            async with asyncio.timeout(timeout):
+                response = await self._send(session, "GET", path, None, query, "application/json")
+            try:
+                if response.status == 401:
+                    self._source.refuse(session.access)
+                yield response
+            finally:
+                response.close()
 
     def drop(self) -> None:
         """Use none of the present connections again."""
@@ -177,16 +176,16 @@ class Pool:
 
     async def _request(
         self, method: str, path: str, body: Any, query: Mapping[str, str] | None, content_type: str
-    ) -> Answer:
+    ) -> tuple[Answer, Access]:
         async with self._borrowed() as session:
             response = await self._send(session, method, path, body, query, content_type)
             try:
-                answer = Answer(response.status, _parse(await response.read()), _retry_after(response.headers))
+                answer = Answer(response.status, parse_object(await response.read()), _retry_after(response.headers))
             finally:
                 response.release()
             if answer.status == 401:
                 self._source.refuse(session.access)
-            return answer
+            return answer, session.access
 
     async def _send(
         self,
@@ -260,7 +259,8 @@ def _socket(address: Any) -> socket.socket:
     return made
 
 
-def _parse(content: bytes) -> Any:
+def parse_object(content: bytes) -> dict[str, Any] | None:
+    """A JSON object; None for anything else."""
     try:
         body = json.loads(content)
     except (ValueError, RecursionError):
@@ -276,6 +276,8 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
 
 def _cause(error: BaseException) -> str:
     """The reason on one line, without what the request contained."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return f"its certificate is not trusted ({getattr(error.certificate_error, 'verify_message', '') or 'invalid'})"
     if isinstance(error, aiohttp.ClientConnectorError):
         return " ".join((error.os_error.strerror or str(error.os_error) or type(error).__name__).split())[:300]
     if isinstance(error, OSError) and error.strerror:
