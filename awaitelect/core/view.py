@@ -104,8 +104,9 @@ class View:
         holder = self._held.holder_instance
         if holder and signed == holder:
             return now
-        if record.instance != self._held.instance and not signed:
-            # A run of awaitelect that was never seen took it in between, and somebody else has wiped it.
+        is_seen = (record.instance, record.transitions) == (self._held.instance, self._held.transitions)
+        if not is_seen and not signed:
+            # A run of awaitelect may have taken it in between, never seen, and somebody else has wiped it.
             return now + max(record.duration, self._timing.lease_duration)
         if not holder and record.instance == self._held.instance:
             return now
