@@ -78,6 +78,7 @@ class Election:
         self._now = 0.0
         self._actions: list[Action] = []
         self._busy: str | None = None  # read, acquire, renew, release: what is under way
+        self._begun_at = -math.inf  # since when
         self._must_read = True
         self._uncertain = False  # the fate of the last write is not known
         self._failures = 0
@@ -181,12 +182,12 @@ class Election:
     # ------------------------------------------------------------------ reads and writes
 
     def _read(self) -> None:
-        self._busy = "read"
+        self._busy, self._begun_at = "read", self._now
         self._warm_at = self._now + KEEP_WARM
         self._actions.append(messages.ReadLease(self.timing.request_timeout))
 
     def _write(self, purpose: str, record: Record) -> None:
-        self._busy = purpose
+        self._busy, self._begun_at = purpose, self._now
         base = self.view.current or ABSENT
         self._actions.append(messages.WriteLease(purpose, base, record, self.timing.request_timeout))
 
@@ -241,7 +242,16 @@ class Election:
         if purpose == "release":
             self._end_release("info", "lease released")
             return
-        self._next_at = event.sent_at + self.timing.retry_period
+        # The watch may have been faster with what came after our write, and it may not be ours any more.
+        is_overtaken = not self.view.is_ours
+        if is_overtaken or self._releasing_by is not None:
+            self._next_at = self._now
+        else:
+            self._next_at = event.sent_at + self.timing.retry_period
+        if purpose == "acquire" and is_overtaken:
+            self._must_read = True
+            self.trigger("refused")
+            return
         if self.term:
             self.term.sent_at = event.sent_at
         self.trigger("acquired" if purpose == "acquire" else "renewed")
@@ -268,13 +278,15 @@ class Election:
     def _failed(self, what: str, reason: str, retry_after: float | None) -> None:
         """Try again, sooner at first, and within the deadline even if the server asks for more time."""
         self._failures += 1
-        delay = min(self.timing.retry_period, self.timing.retry_period / 4 * 2 ** min(self._failures - 1, 8))
+        first = min(self.timing.retry_period / 4, self.timing.request_timeout)
+        delay = min(self.timing.retry_period, first * 2 ** min(self._failures - 1, 8))
         if self.state == State.FOLLOWER:
             delay *= 1 + 0.2 * self._chance()
+        # Counted from when it was sent: a request that has timed out has waited enough, and two of them must fit.
+        self._next_at = max(self._now, self._begun_at + delay)
         if retry_after:
             latest = self._term_by - self._now - self.timing.request_timeout
-            delay = max(delay, min(retry_after, max(latest, 0.0), KEEP_WARM))
-        self._next_at = self._now + delay
+            self._next_at = max(self._next_at, self._now + min(retry_after, max(latest, 0.0), KEEP_WARM))
         level = "warning" if self._failures == 1 or self.term else "debug"
         left = f"; {self._term_by - self._now:.1f}s until the command is stopped" if self._term_by < math.inf else ""
         self._report(level, f"cannot {what} the lease: {reason}{left}")
@@ -396,7 +408,7 @@ class Election:
             self.trigger("command_gone")
         elif self._ending:
             self.trigger("stop_requested")
-            self._release_for_predecessor()
+            self._release_what_is_left()
 
     def _pause(self) -> None:
         """Let others go first, if there are any, where we are the ones who had trouble."""
@@ -416,7 +428,7 @@ class Election:
             self._step_down("stop_requested", "told to stop", "info")
         else:
             self.trigger("stop_requested")
-            self._release_for_predecessor()
+            self._release_what_is_left()
 
     def _on_HandoverRequested(self, event: messages.HandoverRequested) -> None:
         if self.state == State.LEADER:
@@ -436,7 +448,8 @@ class Election:
             return
         self._acted = self._ending = True
         self._report("error", f"{reason}: ending the command in its place")
-        self._actions.append(messages.KillTree(self._grants.start_by))
+        start_by = self._grants.start_by if self._grants.is_open else self._last_kill_by
+        self._actions.append(messages.KillTree(start_by))
         if self.state == State.LEADER:
             self._step_down("stop_requested", reason, "debug")
 
@@ -446,6 +459,7 @@ class Election:
         self.trigger("stop_requested")
         if self.state == State.STEPPING_DOWN:
             self.trigger("command_gone")
+        self._release_what_is_left()
 
     # ------------------------------------------------------------------ the end of a term
 
@@ -463,12 +477,16 @@ class Election:
             self._releasing_by = self._now + RELEASE_TIME
             self._next_at = self._now
 
-    def _release_for_predecessor(self) -> None:
-        """An elector of this keeper before us may have left the lease held; the command under it is gone."""
-        if self.state == State.TERMINATED and self._had_predecessor and not self._command_runs and not self._left:
-            if self.view.current is None or self.view.is_ours:
-                self._uncertain = True
-                self._begin_release()
+    def _release_what_is_left(self) -> None:
+        """The lease may still be in our name: by a write whose answer was lost, a release that did not go through, or
+        an elector of this keeper before us. Nothing of the command is alive.
+        """
+        if self.state != State.TERMINATED or self._command_runs or self._left or self._releasing_by is not None:
+            return
+        is_unread = self._had_predecessor and self.view.current is None
+        if not self._busy_acquiring and (self._uncertain or self.view.is_ours or is_unread):
+            self._uncertain = True
+            self._begin_release()
 
     def _release(self) -> None:
         """Give the lease back, only where what was just read or confirmed says that it is ours."""
