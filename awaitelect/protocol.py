@@ -11,7 +11,7 @@ so that a keeper outlives an upgrade of its elector.
 from __future__ import annotations
 
 import json
-from typing import Any, NamedTuple, Union
+from typing import Any, NamedTuple
 
 from awaitelect import clock
 
@@ -20,6 +20,10 @@ MARK = "AWAITELECT_INSTANCE"
 
 MAX_MESSAGE = 131_072
 """Bytes of one message at most: well below the default socket buffer, so that sending never has to wait."""
+
+
+ELECTOR_SOCKET = 3
+"""The descriptor at which the elector finds its end of the pair."""
 
 
 class BackoffSettings(NamedTuple):
@@ -156,7 +160,7 @@ class Shutdown(NamedTuple):
     signal: int
 
 
-Message = Union[Settings, Grant, Stop, Alive, Leave, Hello, Ack, Spawned, Gone, Shutdown]
+Message = Settings | Grant | Stop | Alive | Leave | Hello | Ack | Spawned | Gone | Shutdown
 
 _INSTANTS = {"term_by", "kill_by"}
 _TYPES: dict[str, type[Message]] = {

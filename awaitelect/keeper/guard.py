@@ -1,14 +1,14 @@
 """The guard: by which grant the command may start, when it must stop, and when it is gone.
 
-Pure: no process is touched here and no clock is read. Each `on_…` takes what happened and the instant of it, and returns
-what to do, in order. This is where the keeper alone keeps the promise, whatever becomes of the elector.
+Pure: no process is touched here and no clock is read. Each `on_…` takes what happened and the instant of it, and
+returns what to do, in order. This is where the keeper alone keeps the promise, whatever becomes of the elector.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from enum import StrEnum
-from typing import NamedTuple, Union
+from typing import NamedTuple
 
 from awaitelect.core.restart import Backoff, exit_status, is_restarted, is_success
 from awaitelect.protocol import Ack, CommandSettings, Gone, Grant, Message, Shutdown
@@ -47,6 +47,10 @@ class Signal(NamedTuple):
     group: bool = False
 
 
+class TellSurvivors(NamedTuple):
+    """SIGTERM to whatever the main process has left behind, in its group or not."""
+
+
 class KillAll(NamedTuple):
     """SIGKILL to the group and to every descendant, until none is left."""
 
@@ -64,7 +68,7 @@ class Note(NamedTuple):
     text: str
 
 
-Action = Union[Start, Signal, KillAll, Tell, Note]
+Action = Start | Signal | TellSurvivors | KillAll | Tell | Note
 SIGTERM = 15
 
 
@@ -94,6 +98,11 @@ class Guard:
     def number(self) -> int:
         """The highest grant number seen."""
         return self.grant.number if self.grant else 0
+
+    @property
+    def is_shutting_down(self) -> bool:
+        """It was told to stop for good."""
+        return self._cause == "shutdown"
 
     @property
     def is_alive(self) -> bool:
@@ -176,10 +185,7 @@ class Guard:
         self.status = status
         if self.phase == Phase.RUNNING:
             self.phase, self._cause, self._stop_at = Phase.STOPPING, "exited", now
-            if survivors:
-                note = Note("info", "the command has ended and left processes behind: stopping them")
-                return [note, Signal(SIGTERM, group=True)]
-        return []
+        return [TellSurvivors()] if survivors and self.phase == Phase.STOPPING else []
 
     def on_refused(self, reason: str, status: int | None, now: float) -> list[Action]:
         """The command was not started: for `reason`, which is worth the exit status, or too late if that is None."""

@@ -1,0 +1,5 @@
+"""`python -m awaitelect`."""
+
+from awaitelect.cli import main
+
+main()

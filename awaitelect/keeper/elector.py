@@ -1,0 +1,129 @@
+"""The elector as the keeper sees it: a child that is spawned, listened to, and replaced when it dies or hangs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+
+from awaitelect.protocol import ELECTOR_SOCKET, MAX_MESSAGE, Hello, Message, decode, encode
+
+STARTUP = 30.0
+"""Seconds in which an elector must have said its first word."""
+SILENCE = 200.0
+"""Seconds after which an elector that holds no grant counts as hung: a follower speaks once a minute."""
+YOUNG = 5.0
+"""Seconds: an elector that dies, or hangs, younger than this is followed after a pause that doubles."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+
+
+class Elector:
+    """The elector process and our end of the socket to it; one after the other, at most one at a time."""
+
+    def __init__(self) -> None:
+        self.pid: int | None = None
+        self.spawned_at = 0.0
+        self.heard_at = 0.0
+        """The instant of its last message, or of its start."""
+        self.startup = 0.5
+        """Seconds from spawning one to its first word, as last measured."""
+        self.restart_at: float | None = None
+        self.has_spoken = False
+        self.early_deaths = 0
+        self._socket: socket.socket | None = None
+        self._pause = FIRST_PAUSE
+
+    def fileno(self) -> int:
+        """Our end of the socket; -1 if there is none."""
+        return self._socket.fileno() if self._socket else -1
+
+    def spawn(self, hello: Hello, now: float) -> None:
+        """Start an elector and greet it. Raises OSError where no process can be had."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+        try:
+            self.pid = os.posix_spawn(
+                sys.executable,
+                [sys.executable, "-P", "-m", "awaitelect.elector"],
+                os.environ,
+                file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), ELECTOR_SOCKET)],
+                setpgroup=0,  # Ctrl-C is for the keeper, who tells it in good time
+                setsigmask=signal.valid_signals(),  # until it has its own set-up: it ends when the keeper says so
+                setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),
+            )
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        self.close()
+        self._socket, self.restart_at = ours, None
+        self.spawned_at = self.heard_at = now
+        self.has_spoken = False
+        self.send(hello)
+
+    def send(self, message: Message, *fds: int) -> bool:
+        """Send a message, and descriptors with it; False if that can't be done now. Never waits."""
+        if self._socket is None:
+            return False
+        try:
+            socket.send_fds(self._socket, [encode(message)], list(fds))
+        except OSError:
+            return False
+        return True
+
+    def receive(self, now: float) -> Iterator[Message]:
+        """The messages that have come. Closes our end when the other is closed."""
+        while self._socket:
+            try:
+                datagram = self._socket.recv(MAX_MESSAGE)
+            except BlockingIOError:
+                return
+            except OSError:
+                datagram = b""
+            if not datagram:
+                self.close()
+                return
+            if not self.has_spoken:
+                self.has_spoken = True
+                self.startup = now - self.spawned_at
+            self.heard_at = now
+            try:
+                yield decode(datagram)
+            except ValueError:
+                pass  # of a newer version: what we don't understand we can't act on
+
+    def kill(self) -> None:
+        """SIGKILL; its end is seen when it is reaped."""
+        if self.pid is not None:
+            os.kill(self.pid, signal.SIGKILL)
+
+    def ended(self, now: float) -> None:
+        """It has been reaped: another is due, at once after a long life, after a pause after a short one."""
+        if now - self.spawned_at >= YOUNG:
+            self._pause, self.early_deaths = FIRST_PAUSE, 0
+            self.restart_at = now
+        else:
+            self.early_deaths += 1
+            self.restart_at = now + self._pause
+            self._pause = min(LONGEST_PAUSE, self._pause * 2)
+        self.pid = None
+        self.close()
+
+    def hung_at(self, term_by: float | None, patience: float) -> float:
+        """When to take it for hung and replace it, so that its successor can still renew before `term_by`.
+
+        `term_by` None: the command does not depend on it now. `patience`: how long an elector that has trouble with the
+        store may be silent, in seconds.
+        """
+        if not self.has_spoken:
+            return self.spawned_at + STARTUP
+        if term_by is None:
+            return self.heard_at + SILENCE
+        return max(term_by - 3 * self.startup, self.heard_at + patience, self.spawned_at + YOUNG)
+
+    def close(self) -> None:
+        if self._socket:
+            self._socket.close()
+            self._socket = None

@@ -1,0 +1,386 @@
+"""The keeper: one loop over signals, the clock, the elector's messages and the command's end.
+
+It decides nothing about the lease and nothing about the command: the guard decides, this carries out. It never blocks
+but in the one poll.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import select
+import signal
+from collections.abc import Iterable
+from typing import NoReturn
+
+from awaitelect import clock, protocol
+from awaitelect.core.restart import exit_status
+from awaitelect.errors import EXIT_CONFIG, EXIT_INTERNAL, EXIT_NOT_EXECUTABLE
+from awaitelect.keeper import command, guard, reaper, signals, tree
+from awaitelect.keeper.elector import Elector
+from awaitelect.keeper.guard import Guard, Phase
+from awaitelect.logs import Log
+
+ELECTOR_TIME = 5.0
+"""Seconds that the elector has for the release once the command is gone."""
+FIRST_TRIES = 3
+"""So many electors may die without a word before the keeper gives up."""
+
+
+class Keeper:
+    """One run of the keeper. `run` returns the exit status."""
+
+    def __init__(self, options: dict[str, str], argv: list[str], original_mask: Iterable[int]) -> None:
+        self._signals = signals.Signals(original_mask)
+        self._log = Log(level=options.get("log_level", "info"), form=options.get("log_format", "auto"))
+        self._options, self._argv = options, argv
+        self._instance = os.urandom(8).hex()
+        self._alarm = clock.Alarm()
+        self._elector = Elector()
+        self._guard: Guard | None = None
+        self._command = command.Command(self._instance, self._signals)
+        self._leave: protocol.Leave | None = None
+        self._end_by: float | None = None
+        """The elector has until then to release the lease and end."""
+        self._status: int | None = None
+        """The exit status, once it is certain; the loop ends."""
+        self._passing = False
+        self._bad_configuration = False
+
+    def run(self) -> int:
+        """Keep the promise until the end. Returns the exit status."""
+        self._spawn_elector()
+        tree.become_subreaper()
+        poll = select.poll()
+        poll.register(self._signals.read_fd, select.POLLIN)
+        poll.register(self._alarm, select.POLLIN)
+        listening: set[int] = set()
+        while self._status is None:
+            listening = self._listen(poll, listening)
+            self._alarm.set(self._wake_at())
+            ready = {fd for fd, _ in poll.poll()}
+            if self._alarm.fileno() in ready:
+                self._alarm.clear()
+            self._notice_time()
+            self._take_signals()
+            if self._verdict_fd in ready:
+                self._read_verdict()
+            if self._elector.fileno() in ready:
+                self._take_messages()
+            self._settle()
+        self._clean_up()
+        if self._passing:
+            self._pass_through()
+        return self._status
+
+    # ------------------------------------------------------------------ waiting
+
+    def _listen(self, poll: select.poll, before: set[int]) -> set[int]:
+        """Keep the poll object on the descriptors that come and go."""
+        wanted = {fd for fd in (self._elector.fileno(), self._verdict_fd) if fd >= 0}
+        for fd in before - wanted:
+            try:
+                poll.unregister(fd)
+            except KeyError:
+                pass
+        for fd in wanted:
+            poll.register(fd, select.POLLIN)
+        return wanted
+
+    @property
+    def _verdict_fd(self) -> int:
+        return self._command.main.verdict_fd if self._command.main and self._command.is_pending else -1
+
+    def _wake_at(self) -> float | None:
+        dates = [self._end_by, self._guard.wake_at if self._guard else None]
+        if self._elector.pid is None:
+            dates.append(self._elector.restart_at)
+        elif self._end_by is None:
+            dates.append(self._hung_at())
+        return min((at for at in dates if at is not None), default=None)
+
+    def _hung_at(self) -> float:
+        watched = self._guard and self._guard.phase in (Phase.RUNNING, Phase.BACKOFF, Phase.HELD)
+        if self._guard and self._guard.grant and watched:
+            return self._elector.hung_at(self._guard.grant.term_by, self._guard.settings.renew_deadline / 2)
+        return self._elector.hung_at(None, 0.0)
+
+    # ------------------------------------------------------------------ what happens
+
+    def _notice_time(self) -> None:
+        now = clock.now()
+        if self._guard:
+            self._perform(self._guard.on_wake(now))
+        if self._end_by is not None and now >= self._end_by:
+            if self._elector.pid is not None:
+                self._log.warning(f"the elector has not ended within {ELECTOR_TIME:.0f}s: killing it")
+            self._finish()
+        elif self._elector.pid is None:
+            if self._elector.restart_at is not None and now >= self._elector.restart_at:
+                self._spawn_elector()
+        elif self._end_by is None and now >= self._hung_at():
+            self._log.error(f"nothing heard of the elector for {now - self._elector.heard_at:.1f}s: replacing it")
+            self._elector.kill()
+            self._elector.heard_at = now
+
+    def _take_signals(self) -> None:
+        for number in self._signals.take():
+            if number == signal.SIGCHLD:
+                continue  # reaping is done once, below: one signal may stand for many ends
+            self._take_signal(number)
+        for pid, status in reaper.reap():
+            if pid == self._elector.pid:
+                self._elector_ended(status)
+            elif pid == self._command.waiting_pid:
+                self._command.shim_ended()
+            elif self._command.main and pid == self._command.main.pid:
+                self._main_ended(status)
+
+    def _take_signal(self, number: int) -> None:
+        rewritten = self._guard.settings.signal_rewrite.get(number, number) if self._guard else number
+        name = signals.name(number)
+        hung_up = number == signal.SIGHUP and self._command.has_terminal
+        if number in signals.SHUTDOWN or hung_up:
+            if not rewritten:
+                self._log.info(f"{name} dropped (signals.rewrite)")
+                return
+            self._log.info(f"{name}: shutting down")
+            self._shut_down(rewritten)
+        elif self._guard and self._guard.is_alive and rewritten:
+            self._log.debug(f"{name} forwarded" + (f" as {signals.name(rewritten)}" if rewritten != number else ""))
+            self._command.signal(rewritten, group=self._guard.settings.signal_target == "group")
+        else:
+            self._log.debug(f"{name} dropped: no command runs that could get it")
+
+    def _shut_down(self, number: int) -> None:
+        if self._guard is None:  # nothing is held before the settings have come
+            self._status = 0
+            return
+        self._perform(self._guard.on_shutdown(number, clock.now()))
+
+    def _main_ended(self, status: int) -> None:
+        assert self._guard is not None
+        if self._command.is_pending:
+            self._read_verdict()  # the pipe is closed by now: it was executed, or the reason is there
+        if not self._guard.is_alive:
+            return  # it was never executed, and that has been dealt with
+        self._command.main_reaped = True
+        self._command.take_terminal()
+        survivors = self._command.survivors(self._elector.pid)
+        if survivors:
+            self._log.debug(f"left behind by the command: {tree.describe(survivors)}")
+        typed = self._command.has_terminal and status in (-signal.SIGINT, -signal.SIGQUIT)
+        if typed and self._guard.phase == Phase.RUNNING:
+            # Ctrl-C on a terminal goes to its foreground, which is the command: its user means all of us.
+            self._shut_down(-status)
+        self._perform(self._guard.on_exited(status, bool(survivors), clock.now()))
+
+    def _read_verdict(self) -> None:
+        assert self._guard is not None
+        verdict = self._command.read_verdict()
+        if verdict is None:
+            return
+        now = clock.now()
+        if not verdict:
+            assert self._command.main is not None
+            self._log.info(f"command started, pid {self._command.main.pid}")
+            self._elector.send(protocol.Spawned(self._command.main.pid), self._command.main.pidfd)
+            self._prepare()
+            return
+        self._command.main_reaped = True
+        self._command.take_terminal()
+        if "late" in verdict:
+            self._perform(self._guard.on_refused(str(verdict["late"]), None, now))
+        else:
+            self._perform(self._guard.on_refused(str(verdict["reason"]), int(verdict["status"]), now))
+
+    # ------------------------------------------------------------------ the elector
+
+    def _spawn_elector(self) -> None:
+        grant = self._guard.grant if self._guard else None
+        hello = protocol.Hello(
+            self._instance,
+            grant.number if grant else 0,
+            grant.kill_by if grant else None,
+            self._options,
+            self._argv,
+        )
+        now = clock.now()
+        try:
+            self._elector.spawn(hello, now)
+        except OSError as error:
+            self._log.error(f"cannot start the elector: {error.strerror}")
+            self._elector.spawned_at = now
+            self._elector.ended(now)
+            return
+        if self._guard is None:
+            return
+        if self._guard.is_alive and self._command.main and not self._command.is_pending:
+            self._elector.send(protocol.Spawned(self._command.main.pid), self._command.main.pidfd)
+        if self._guard.phase == Phase.ENDED or self._guard.is_shutting_down:
+            self._elector.send(protocol.Shutdown(signal.SIGTERM))
+
+    def _elector_ended(self, status: int) -> None:
+        now = clock.now()
+        self._take_messages()  # what it said last
+        if self._leave or self._passing:
+            self._elector.pid = None
+            return
+        self._elector.ended(now)
+        said = guard.describe(status)
+        if self._guard is None:
+            if status == EXIT_CONFIG:
+                self._status = EXIT_CONFIG
+            elif self._elector.early_deaths >= FIRST_TRIES:
+                self._log.error(f"the elector {said}, {FIRST_TRIES} times in a row before it could begin: giving up")
+                self._status = EXIT_INTERNAL
+            return
+        if status == EXIT_CONFIG and self._guard.phase in (Phase.IDLE, Phase.ENDED, Phase.GIVEN_UP):
+            self._status = EXIT_CONFIG
+            return
+        self._bad_configuration = status == EXIT_CONFIG
+        again = "" if self._end_by else ": starting another"
+        self._log.warning(f"the elector {said}{again}")
+
+    def _take_messages(self) -> None:
+        for message in self._elector.receive(clock.now()):
+            now = clock.now()
+            if isinstance(message, protocol.Settings):
+                self._take_settings(message.command)
+            elif self._guard is None:
+                continue
+            elif isinstance(message, protocol.Grant):
+                self._bad_configuration = False
+                self._perform(self._guard.on_grant(message, now))
+            elif isinstance(message, protocol.Stop):
+                self._perform(self._guard.on_stop(message.grace, now))
+            elif isinstance(message, protocol.Leave):
+                self._leave = message
+                self._perform(self._guard.on_deadline(now))
+
+    def _take_settings(self, settings: protocol.CommandSettings) -> None:
+        self._log.configure(settings.log_level, settings.log_format, name=settings.name)
+        if not settings.enabled:
+            self._passing, self._status = True, 0
+            self._argv = settings.argv
+            self._settings = settings
+            return
+        if self._guard is not None:
+            self._guard.settings = settings
+            return
+        self._guard = Guard(settings, random.random)
+        missing = command.look_up(settings.argv[0], settings)
+        if missing:
+            self._log.error(missing[0])
+            self._guard.status = missing[1]
+            self._shut_down(signal.SIGTERM)
+            return
+        self._prepare()
+
+    # ------------------------------------------------------------------ carrying out
+
+    def _perform(self, actions: list[guard.Action]) -> None:
+        assert self._guard is not None
+        for action in actions:
+            if isinstance(action, guard.Tell):
+                if not self._elector.send(action.message) and self._elector.pid is not None:
+                    self._log.debug(f"the elector could not be told: {type(action.message).__name__}")
+            elif isinstance(action, guard.Note):
+                self._log.write(action.level, action.text)
+            elif isinstance(action, guard.Start):
+                self._start(action.grant)
+            elif isinstance(action, guard.Signal):
+                self._log.info(f"stopping the command with {signals.name(action.number)}")
+                self._command.signal(action.number, group=action.group)
+            elif isinstance(action, guard.TellSurvivors):
+                self._log.info("the command has ended and left processes behind: stopping them with SIGTERM")
+                self._command.tell_survivors(self._elector.pid)
+            else:
+                self._command.kill(self._elector.pid)
+
+    def _start(self, grant: protocol.Grant) -> None:
+        assert self._guard is not None
+        try:
+            self._command.start(self._guard.settings, grant)
+        except OSError as error:
+            reason = f"cannot start the command: {error.strerror}"
+            self._perform(self._guard.on_refused(reason, EXIT_NOT_EXECUTABLE, clock.now()))
+
+    def _prepare(self) -> None:
+        try:
+            self._command.prepare()
+        except OSError as error:
+            self._log.warning(f"cannot have a process ready for the next start: {error.strerror}")
+
+    def _settle(self) -> None:
+        """After all that has happened: is the command gone, and are we done?"""
+        guard_ = self._guard
+        if guard_ is None or self._status is not None:
+            return
+        if (
+            guard_.phase in (Phase.STOPPING, Phase.KILLING)
+            and self._command.main_reaped
+            and not self._command.is_pending
+        ):
+            if not self._command.survivors(self._elector.pid):
+                self._command.forget()
+                self._perform(guard_.on_empty(clock.now()))
+        if guard_.is_alive:
+            if guard_.is_stuck and guard_.is_shutting_down:
+                self._status = 1  # what cannot be killed keeps the lease until it runs out
+            return
+        if self._bad_configuration and guard_.phase == Phase.IDLE:
+            self._log.error("the configuration is broken and the command has stopped: ending")
+            self._status = EXIT_CONFIG
+        elif self._leave:
+            self._finish()
+        elif guard_.phase == Phase.ENDED:
+            if self._end_by is None:
+                self._end_by = clock.now() + ELECTOR_TIME
+            if self._elector.pid is None and guard_.grant is None:
+                self._finish()
+
+    def _finish(self) -> None:
+        """Nothing is left to wait for."""
+        if self._leave and self._leave.status is not None:
+            self._status = self._leave.status
+        elif self._guard and self._guard.status is not None:
+            self._status = exit_status(self._guard.status)
+        else:
+            self._status = 0
+
+    # ------------------------------------------------------------------ the end
+
+    def _clean_up(self) -> None:
+        """End what is left of us, and reap it."""
+        self._elector.close()
+        if self._elector.pid is not None:
+            self._elector.kill()
+        self._command.dismiss_shim()
+        for pid in (self._elector.pid, self._command.waiting_pid):
+            if pid is not None:
+                try:
+                    os.waitpid(pid, 0)
+                except ChildProcessError:
+                    pass
+        if not self._passing:
+            self._log.info(f"ending with status {self._status}")
+
+    def _pass_through(self) -> NoReturn:
+        """Election is disabled: become the command."""
+        settings = self._settings
+        environment = {**(os.environ if settings.inherit_env else {}), **settings.environment}
+        missing = command.look_up(settings.argv[0], settings)
+        if missing:
+            self._log.error(missing[0])
+            os._exit(missing[1])
+        try:
+            if settings.working_dir:
+                os.chdir(settings.working_dir)
+            if settings.umask is not None:
+                os.umask(settings.umask)
+            self._signals.restore()
+            os.execvpe(settings.argv[0], settings.argv, environment)
+        except OSError as error:
+            self._log.error(f"cannot execute {settings.argv[0]!r}: {error.strerror}")
+            os._exit(EXIT_NOT_EXECUTABLE)

@@ -1,0 +1,139 @@
+"""The exec shim: forked ahead of need, it waits, ready, for the order to become the command.
+
+It is a fork of the keeper and not a new interpreter: it starts in a millisecond and shares the keeper's memory.
+It waits in a session (or, on a terminal, a process group) of its own, so that what is meant for us does not reach it.
+While it waits it is the third pair of eyes: when the keeper dies, it kills every process that carries our mark, then
+itself.
+
+The order is one JSON object, up to the end of a line:
+    argv, environment, working_dir, umask, start_by (nanoseconds)
+The verdict is nothing (the exec went through), or one JSON object: late, or reason and status.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from typing import Any, NamedTuple, NoReturn
+
+from awaitelect import clock
+from awaitelect.errors import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND
+from awaitelect.keeper import signals, tree
+from awaitelect.orphans import kill_carriers
+
+
+class Shim(NamedTuple):
+    """A shim that waits."""
+
+    pid: int
+    pidfd: int
+    order_fd: int
+    """To write the order to; the shim takes its closing for our death."""
+    verdict_fd: int
+    """To read the verdict from: empty once the command has been executed."""
+
+
+def fork(instance: str, caught: signals.Signals, foreground: bool) -> Shim:
+    """A new shim. Raises OSError where no process can be had.
+
+    `foreground`: the command gets the terminal on standard input.
+    """
+    order_read, order_write = os.pipe2(os.O_CLOEXEC)
+    verdict_read, verdict_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    keeper = os.getpid()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                _live(instance, caught, foreground, keeper, order_read, verdict_write)
+            finally:
+                os._exit(EXIT_NOT_EXECUTABLE)
+    except OSError:
+        for fd in (order_write, verdict_read):
+            os.close(fd)
+        raise
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for fd in (order_read, verdict_write):
+            os.close(fd)
+    return Shim(pid, os.pidfd_open(pid), order_write, verdict_read)
+
+
+def _live(
+    instance: str, caught: signals.Signals, foreground: bool, keeper: int, order_fd: int, verdict_fd: int
+) -> NoReturn:
+    """From the fork to the exec, in the child."""
+    signal.set_wakeup_fd(-1)
+    for number in signal.valid_signals() - signals.UNCATCHABLE:
+        try:
+            signal.signal(number, signal.SIG_IGN)
+        except OSError:
+            pass
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    if foreground:
+        os.setpgid(0, 0)
+    else:
+        os.setsid()
+    _close_others({0, 1, 2, order_fd, verdict_fd})
+    line = _read_line(order_fd)
+    if not line:
+        while kill_carriers(instance):
+            pass
+        os._exit(0)
+    os.write(verdict_fd, json.dumps(_become(json.loads(line), caught, foreground, keeper)).encode())
+    os._exit(EXIT_NOT_EXECUTABLE)
+
+
+def _become(order: dict[str, Any], caught: signals.Signals, foreground: bool, keeper: int) -> dict[str, Any]:
+    """Become the command. Returns only if that failed, with the verdict."""
+    argv, environment = order["argv"], order["environment"]
+    try:
+        if order["working_dir"]:
+            os.chdir(order["working_dir"])
+    except OSError as error:
+        return _verdict(f"cannot enter the working directory {order['working_dir']!r}", error)
+    if order["umask"] is not None:
+        os.umask(order["umask"])
+    if foreground:
+        os.tcsetpgrp(0, os.getpid())
+    tree.die_with_parent()
+    if os.getppid() != keeper:
+        return {"late": "the keeper has died"}
+    signals.set_for_command(caught.ignored, caught.original_mask)
+    if clock.now() >= clock.from_ns(order["start_by"]):
+        return {"late": "the time in which it may be started is over"}
+    try:
+        os.execvpe(argv[0], argv, environment)
+    except OSError as error:
+        return _verdict(f"cannot execute {argv[0]!r}", error)
+    except ValueError as error:
+        return {"reason": f"cannot execute {argv[0]!r}: {error}", "status": EXIT_NOT_EXECUTABLE}
+
+
+def _verdict(what: str, error: OSError) -> dict[str, Any]:
+    found = not isinstance(error, (FileNotFoundError, NotADirectoryError))
+    status = EXIT_NOT_EXECUTABLE if found else EXIT_NOT_FOUND
+    return {"reason": f"{what}: {error.strerror} (errno {error.errno})", "status": status}
+
+
+def _read_line(fd: int) -> bytes:
+    """All up to the end of a line, or nothing if the other end was closed before it."""
+    line = b""
+    while not line.endswith(b"\n"):
+        part = os.read(fd, 65536)
+        if not part:
+            return b""
+        line += part
+    return line
+
+
+def _close_others(kept: set[int]) -> None:
+    """Close all descriptors but these: among them may be the one by which another shim learns of the keeper's death."""
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) not in kept:
+            try:
+                os.close(int(name))
+            except OSError:
+                pass  # the one of the listing itself

@@ -1,0 +1,48 @@
+"""Every process that carries our mark, whoever its parent is now.
+
+The command and all that it starts have AWAITELECT_INSTANCE in their environment. Where the keeper is dead, that is how
+what it left behind is found. A process that emptied its environment, or that belongs to another user, is not seen: the
+PID namespace of a container or the cgroup of a systemd service covers those.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from awaitelect.protocol import MARK
+
+
+def carriers(instance: str) -> list[int]:
+    """The pids of the live processes that carry this instance's mark, ourselves left out."""
+    mark = f"{MARK}={instance}".encode()
+    return [int(name) for name in os.listdir("/proc") if name.isdecimal() and _carries(int(name), mark)]
+
+
+def kill_carriers(instance: str) -> int:
+    """SIGKILL every carrier once; returns how many there were. Call it until that is none."""
+    mark = f"{MARK}={instance}".encode()
+    found = carriers(instance)
+    for pid in found:
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError:
+            continue
+        try:
+            if _carries(pid, mark):  # the number may have gone to another process before we held it
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        except OSError:
+            pass
+        finally:
+            os.close(pidfd)
+    return len(found)
+
+
+def _carries(pid: int, mark: bytes) -> bool:
+    if pid == os.getpid():
+        return False
+    try:
+        with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:
+            return mark in file.read().split(b"\0")
+    except OSError:
+        return False
