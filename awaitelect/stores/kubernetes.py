@@ -132,6 +132,7 @@ class KubernetesStore:
             try:
                 async with aclosing(self._poll(watch) if polls or watch.has_gap else self._stream(watch)) as changes:
                     async for seen in changes:
+                        failures = 0
                         yield seen
                 if polls:
                     watch.has_gap = True

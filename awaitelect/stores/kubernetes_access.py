@@ -164,11 +164,25 @@ class AccessSource:
         return _finish(configuration, namespace, sources, stamps)
 
     async def _load_kubeconfig(self) -> Access:
+        module = _import("kubernetes.aio.config.kube_config")
+        loader, sources = self._read_kubeconfig(module)
+        stamps = _stamps(sources)
+        await _run_plugin(module, loader)
+        configuration = _configuration.Configuration()
+        try:
+            await loader.load_and_set(configuration)
+            namespace = str(loader.current_context["context"].get("namespace") or "")
+            ends = getattr(loader, "exec_plugin_expiry", None)
+            return _finish(configuration, namespace, sources, stamps, ends)
+        finally:
+            # Keys that stood inside the kubeconfig were written to files for OpenSSL, which has read them now.
+            module._cleanup_temp_files()
+
+    def _read_kubeconfig(self, module: Any) -> tuple[Any, tuple[str, ...]]:
+        """The client's loader with the context chosen, and all files that the context needs."""
         paths = [os.path.expanduser(path) for path in self._paths.split(":") if path]
         if not any(map(os.path.exists, paths)):
             raise ConfigError([f"cannot find a cluster: not in one, and there is no kubeconfig {self._paths}"])
-        stamps = {path: _stamps((path,))[0] for path in paths}
-        module = _import("kubernetes.aio.config.kube_config")
         merged = module.KubeConfigMerger(self._paths).config
         loader = module.KubeConfigLoader(config_dict=merged, active_context=self._context, config_base_path=None)
         context = loader.current_context["context"]
@@ -181,22 +195,8 @@ class AccessSource:
             (loader._cluster, ("certificate-authority",)),
         ):
             base = os.path.dirname(os.path.abspath(node.path))
-            for path in (os.path.join(base, node.value[key]) for key in keys if node.value.get(key)):
-                stamps[path] = _stamps((path,))[0]
-        await _run_plugin(module, loader)
-        configuration = _configuration.Configuration()
-        try:
-            await loader.load_and_set(configuration)
-            return _finish(
-                configuration,
-                str(context.get("namespace") or ""),
-                tuple(stamps),
-                tuple(stamps.values()),
-                getattr(loader, "exec_plugin_expiry", None),
-            )
-        finally:
-            # Keys that stood inside the kubeconfig were written to files for OpenSSL, which has read them now.
-            module._cleanup_temp_files()
+            paths += [os.path.join(base, node.value[key]) for key in keys if node.value.get(key)]
+        return loader, tuple(paths)
 
 
 async def _run_plugin(module: Any, loader: Any) -> None:
@@ -245,6 +245,7 @@ async def _output(provider: Any) -> Any:
     finally:
         if process.returncode is None:
             os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
     if process.returncode:
         raise ValueError(f"it ended with {process.returncode}: {complaint.decode(errors='replace').strip()}")
     return json.loads(output)

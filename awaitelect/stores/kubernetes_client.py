@@ -122,6 +122,7 @@ class Pool:
     def __init__(self, source: AccessSource) -> None:
         self._source = source
         self._session: _Session | None = None
+        self._closed = False
 
     async def request(
         self,
@@ -167,7 +168,8 @@ class Pool:
             session.retire()
 
     async def close(self) -> None:
-        """End all connections, those in use too, without waiting for the network."""
+        """End all connections, those in use too, without waiting for the network. Later requests fail at once."""
+        self._closed = True
         session, self._session = self._session, None
         if session is not None:
             session.close()
@@ -210,6 +212,8 @@ class Pool:
     @asynccontextmanager
     async def _borrowed(self) -> AsyncIterator[_Session]:
         access = await self._source.current()
+        if self._closed:
+            raise StoreUnavailable("cannot send a request: the connections are closed", uncertain=False)
         if self._session is not None and self._session.access is not access:
             self.drop()
         if self._session is None:
@@ -239,6 +243,11 @@ class Pool:
             self.drop()
             where = self._where(session)
             raise StoreUnavailable(f"cannot {doing}: the connection to {where} broke: {_cause(error)}") from error
+        except (RuntimeError, AssertionError) as error:
+            # aiohttp's words for a connector that was closed under a request.
+            if not self._closed:
+                raise
+            raise StoreUnavailable(f"cannot {doing}: the connections are closed") from error
 
     def _where(self, session: _Session | None) -> str:
         access = session.access if session is not None else self._source.known

@@ -6,7 +6,7 @@ import asyncio
 import json
 import shutil
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -148,10 +148,3 @@ async def changes() -> AsyncIterator[Callable[[LeaseStore, Observed], Changes]]:
     yield watch
     for each in made:
         await each.close()
-
-
-async def eventually(condition: Callable[[], Awaitable[bool]], within: float = 10.0) -> None:
-    """Return as soon as the condition holds; fail after `within` seconds."""
-    async with asyncio.timeout(within):
-        while not await condition():
-            await asyncio.sleep(0.01)
