@@ -6,7 +6,6 @@ converting a wrong type in silence, and knows how the text of an environment var
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Callable, Iterable
@@ -75,7 +74,7 @@ def shown(value: Any) -> str:
         case bool():
             return "true" if value else "false"
         case int() | float():
-            return f"the number {value!r}" if abs(value) < 1e18 else "a huge number"
+            return "a huge number" if 1e18 < abs(value) < math.inf else f"the number {value!r}"
         case str():
             return repr(value if len(value) <= 60 else value[:57] + "...")
         case list() | tuple():
@@ -107,6 +106,8 @@ def did_you_mean(word: Any, known: Iterable[str], cutoff: float = 0.6) -> str:
     """The known word that is nearest to this one, or nothing if none is near."""
     if not isinstance(word, str) or not word or len(word) > 200:
         return ""
+    import difflib  # Only a mistake needs it.
+
     lower = {one.lower(): one for one in known}
     return lower.get(next(iter(difflib.get_close_matches(word.lower(), lower, n=1, cutoff=cutoff)), ""), "")
 
@@ -212,7 +213,8 @@ def duration(value: Any) -> float:
         elif _NUMBER.fullmatch(value):
             raise Refused(Reason(f"{DURATION_EXPECTED}; without quotes, or with a unit as in {value.lstrip('+-')}s"))
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
-        seconds = value if abs(value) <= 2 * LONGEST else math.inf
+        # A whole number can be too large for a float.
+        seconds = value if not value > LONGEST else math.inf
     if not 0 <= seconds <= LONGEST:
         longest = f", at most {LONGEST} s" if seconds > LONGEST else ""
         raise Refused(Reason(DURATION_EXPECTED + longest))

@@ -70,14 +70,21 @@ def read_text(path: str, what: str) -> str:
     """The text of a regular file. Raises Unreadable with a line that names the file; FileNotFoundError is its cause."""
     try:
         # O_NONBLOCK: opening a named pipe must not wait for its writer.
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                kind = "a directory" if stat.S_ISDIR(os.fstat(file.fileno()).st_mode) else "no regular file"
-                raise Unreadable(f"{path}: cannot read {what}: it is {kind}")
-            raw = file.read(LARGEST + 1)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        raise Unreadable(f"{path}: cannot read {what}: {reason.lower()}") from error
+        raise Unreadable(f"{path}: cannot read {what}: {_reason(error)}") from error
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            kind = "a directory" if stat.S_ISDIR(mode) else "no regular file"
+            raise Unreadable(f"{path}: cannot read {what}: it is {kind}")
+        raw = b""
+        while len(raw) <= LARGEST and (more := os.read(descriptor, LARGEST + 1)):
+            raw += more
+    except OSError as error:
+        raise Unreadable(f"{path}: cannot read {what}: {_reason(error)}") from error
+    finally:
+        os.close(descriptor)
     if len(raw) > LARGEST:
         raise Unreadable(f"{path}: cannot read {what}: it is larger than {LARGEST} bytes")
     try:
@@ -86,6 +93,10 @@ def read_text(path: str, what: str) -> str:
         line = raw.count(b"\n", 0, error.start) + 1
         column = error.start - raw.rfind(b"\n", 0, error.start)
         raise Unreadable(f"{path}:{line}:{column}: cannot read {what}: it is not a text in UTF-8") from error
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return ((error.strerror if isinstance(error, OSError) else None) or str(error)).lower()
 
 
 def parse(text: str, where: str) -> Node:

@@ -1,0 +1,109 @@
+"""The environment of k8s-await-election is understood to the letter."""
+
+from __future__ import annotations
+
+import pytest
+
+from awaitelect.config.compat import atoi
+from awaitelect.config.sources import Loaded, load
+from awaitelect.errors import ConfigError
+
+P = "K8S_AWAIT_ELECTION_"
+REQUIRED = {P + "NAME": "n", P + "LOCK_NAME": "lock", P + "LOCK_NAMESPACE": "space", P + "IDENTITY": "me"}
+
+
+def old(**more: str) -> Loaded:
+    return load({"legacy": "1"}, ["true"], {P + "ENABLED": "1", **REQUIRED, **{P + k: v for k, v in more.items()}})
+
+
+def refused(environ: dict[str, str], **options: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        load(options, ["true"], environ)
+    return caught.value.problems
+
+
+def test_its_variables_give_a_whole_configuration() -> None:
+    """An image whose entry point is changed works unchanged."""
+    loaded = old(STATUS_ENDPOINT=":9999")
+    assert (loaded.name, loaded.identity, loaded.lock) == ("n", "me", "kubernetes:space/lock")
+    assert str(loaded.settings.status.listen) == ":9999"
+    assert loaded.origins["lock.name"] == P + "LOCK_NAME"
+    assert loaded.warnings == []
+
+
+@pytest.mark.parametrize("text", ["0", "false", " ", "no"])
+def test_any_text_enables(text: str) -> None:
+    """It looks only whether the variable is empty."""
+    assert load({}, ["true"], {**REQUIRED, P + "ENABLED": text}).settings.election.enabled
+
+
+@pytest.mark.parametrize("environ", [{}, {P + "ENABLED": ""}])
+def test_without_enabled_nothing_else_counts(environ: dict[str, str]) -> None:
+    """The other variables stay in a manifest when it is switched off."""
+    assert load({"lock": "file:/x"}, ["true"], {**REQUIRED, **environ}).identity != "me"
+
+
+def test_required_ones_are_told_in_order_and_in_its_words() -> None:
+    """Empty is missing."""
+    expected = [f"missing required environment variable: '{name}'" for name in REQUIRED]
+    assert refused({P + "ENABLED": "1"}) == expected
+    assert refused({P + "ENABLED": "1", **REQUIRED, P + "LOCK_NAME": ""}) == [expected[1]]
+
+
+def test_what_another_source_gives_is_not_missing() -> None:
+    """A fleet is moved over variable by variable."""
+    environ = {P + "ENABLED": "1", P + "NAME": "n", "AWAITELECT_ELECTION_IDENTITY": "me"}
+    assert load({"lock": "kubernetes:a/b"}, ["true"], environ).lock == "kubernetes:a/b"
+    assert load({"lock": "file:/x"}, ["true"], environ).lock == "file:/x"
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("5", 5), ("+5", 5), ("-5", -5), ("007", 7), ("0", 0), ("9223372036854775807", 2**63 - 1),
+     ("-9223372036854775808", -(2**63)), ("9223372036854775808", None), ("15s", None), (" 15", None), ("15 ", None),
+     ("15\n", None), ("1.5", None), ("1_000", None), ("0x10", None), ("٣", None), ("", None), ("+", None),
+     ("--5", None), ("9" * 5000, None)],
+)  # fmt: skip
+def test_whole_numbers_are_read_as_go_does(text: str, number: int | None) -> None:
+    """strconv.Atoi is stricter than Python's int."""
+    assert atoi(text) == number
+
+
+def test_a_number_that_cannot_be_read_is_the_default_with_a_warning() -> None:
+    """There it is silent, which hid many a typing mistake."""
+    loaded = old(LEASE_DURATION="20s", RETRY_PERIOD="+3")
+    assert (loaded.timing.lease_duration, loaded.timing.retry_period) == (15, 3)
+    assert loaded.warnings[0] == (
+        "K8S_AWAIT_ELECTION_LEASE_DURATION: found '20s', expected whole seconds such as 15; "
+        "the default of 15s is used, as k8s-await-election does"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "part"),
+    [("LEASE_DURATION", "-15", "found the number -15"), ("RETRY_PERIOD", "0", "must be more than 0s"),
+     ("LEASE_DURATION", "10", "10s is not less than 10s − 1s"), ("RETRY_PERIOD", "9", "10.8s is not less than 10s")],
+)  # fmt: skip
+def test_durations_that_cannot_be_are_refused(name: str, text: str, part: str) -> None:
+    """As there; with the variable that is to blame."""
+    (problem,) = refused({P + "ENABLED": "1", **REQUIRED, P + name: text})
+    assert part in problem and P + name in problem
+
+
+def test_durations_that_it_accepts_are_accepted() -> None:
+    """It knows no kill_margin: where there is less room than ours needs by default, ours gives way."""
+    loaded = old(LEASE_DURATION="11")
+    assert loaded.timing.kill_margin == 0.5 and loaded.timing.problems() == []
+    assert loaded.origins["election.kill_margin"] == "default: fitted to K8S_AWAIT_ELECTION_*"
+    assert loaded.warnings[0].startswith("election.kill_margin is 0.5s rather than 1s, to fit between")
+
+
+@pytest.mark.parametrize("name", ["SERVICE_NAME"])
+def test_routing_is_said_to_be_missing_once(name: str) -> None:
+    """Traffic would not follow the leader, which must not be found out in production."""
+    loaded = old(**{name: "web", "SERVICE_PORTS_JSON": "broken"})
+    assert loaded.warnings == [
+        "K8S_AWAIT_ELECTION_SERVICE_NAME: the routing of a Service to the leader is not available in this version; "
+        "K8S_AWAIT_ELECTION_SERVICE_* is ignored"
+    ]
+    assert old(SERVICE_PORTS_JSON="broken", SERVICE_NAME="").warnings == [], "without a name there is no routing there"

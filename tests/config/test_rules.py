@@ -1,0 +1,87 @@
+"""What is said about several settings together."""
+
+from __future__ import annotations
+
+import pytest
+
+from awaitelect.config.sources import load
+from awaitelect.errors import ConfigError
+
+
+def problems(environ: dict[str, str], lock: str = "file:/x") -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        load({"lock": lock} if lock else {}, ["true"], {"AWAITELECT_" + name: text for name, text in environ.items()})
+    return caught.value.problems
+
+
+def warnings(environ: dict[str, str], lock: str = "file:/x") -> list[str]:
+    return load(
+        {"lock": lock} if lock else {}, ["true"], {"AWAITELECT_" + name: text for name, text in environ.items()}
+    ).warnings
+
+
+def test_durations_that_contradict_each_other_are_refused_with_the_arithmetic() -> None:
+    """With them two commands could run at once, so nothing starts."""
+    assert problems({"ELECTION_LEASE_DURATION": "11"}) == [
+        "election.lease_duration (AWAITELECT_ELECTION_LEASE_DURATION), election.renew_deadline (default), "
+        "election.kill_margin (default): election.renew_deadline must be less than election.lease_duration − "
+        "election.kill_margin: 10s is not less than 11s − 1s = 10s"
+    ]
+    assert problems({"ELECTION_RETRY_PERIOD": "9s"}) == [
+        "election.renew_deadline (default), election.retry_period (AWAITELECT_ELECTION_RETRY_PERIOD): "
+        "1.2 × election.retry_period must be less than election.renew_deadline: 1.2 × 9s = 10.8s is not less than 10s"
+    ]
+    assert problems({"ELECTION_RETRY_PERIOD": "0"}) == [
+        "election.retry_period (AWAITELECT_ELECTION_RETRY_PERIOD): election.retry_period must be more than 0s, is 0s"
+    ]
+
+
+def test_each_backend_says_what_it_needs() -> None:
+    """The three ways to give it are named, the newcomer's last."""
+    assert problems({}, lock="") == [
+        "lock.name: missing, and lock.backend is kubernetes (default); expected lock.name in the file, "
+        "AWAITELECT_LOCK_NAME, or --lock kubernetes:NAMESPACE/NAME"
+    ]
+    assert problems({"LOCK_BACKEND": "file"}, lock="") == [
+        "lock.path: missing, and lock.backend is file (AWAITELECT_LOCK_BACKEND); expected lock.path in the file, "
+        "AWAITELECT_LOCK_PATH, or --lock file:PATH"
+    ]
+
+
+def test_a_first_pause_longer_than_the_longest_is_refused() -> None:
+    """One of the two cannot hold."""
+    assert problems({"RESTART_BACKOFF_INITIAL": "1m"}) == [
+        "restart.backoff.initial (AWAITELECT_RESTART_BACKOFF_INITIAL), restart.backoff.max (default): found initial "
+        "60s and max 30s, expected initial to be at most max"
+    ]
+
+
+def test_a_stop_timeout_that_a_lost_lease_cuts_is_a_warning() -> None:
+    """It holds in a planned stop, so it is no error; but nobody should be surprised."""
+    assert warnings({"STOP_TIMEOUT": "4"}) == []
+    assert warnings({"STOP_TIMEOUT": "5"}) == [
+        "stop.timeout (AWAITELECT_STOP_TIMEOUT) is 5s, but when leadership is lost election.lease_duration (default) "
+        "leaves 15s − 1s − 10s = 4s: it is cut to that then, and whole in a planned stop"
+    ]
+    assert warnings({}) == [], "defaults are not warned about at every start"
+
+
+@pytest.mark.parametrize(
+    ("environ", "lock", "warning"),
+    [
+        ({"LOCK_PATH": "/y", "LOCK_NAME": "demo"}, "", "lock.path (AWAITELECT_LOCK_PATH) has no effect while "
+         "lock.backend is kubernetes (default)"),
+        ({"LOCK_PATH": "/y", "LOCK_BACKEND": "file", "LOCK_NAME": "demo"}, "", "lock.name (AWAITELECT_LOCK_NAME) has "
+         "no effect while lock.backend is file (AWAITELECT_LOCK_BACKEND)"),
+        ({"RESTART_POLICY": "never", "RESTART_BACKOFF_MAX": "9"}, "file:/x", "restart.backoff.max "
+         "(AWAITELECT_RESTART_BACKOFF_MAX) has no effect while restart.policy is never (AWAITELECT_RESTART_POLICY)"),
+        ({"RESTART_POLICY": "never", "RESTART_ON_GIVE_UP": "hold"}, "file:/x", "restart.on_give_up "
+         "(AWAITELECT_RESTART_ON_GIVE_UP) has no effect while restart.policy is never (AWAITELECT_RESTART_POLICY)"),
+        ({"RESTART_MAX_RESTARTS": "0", "RESTART_BACKOFF_MAX": "9"}, "file:/x", "restart.backoff.max "
+         "(AWAITELECT_RESTART_BACKOFF_MAX) has no effect while restart.max_restarts is 0 "
+         "(AWAITELECT_RESTART_MAX_RESTARTS)"),
+    ],
+)  # fmt: skip
+def test_a_setting_without_effect_is_a_warning(environ: dict[str, str], lock: str, warning: str) -> None:
+    """Both keys are named, as either may be the mistake."""
+    assert warnings(environ, lock) == [warning]
