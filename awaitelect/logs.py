@@ -34,8 +34,10 @@ class Outlet:
             kind = os.fstat(fd).st_mode
             if stat.S_ISSOCK(kind):
                 self._socket = socket.socket(fileno=os.dup(fd))
+            elif stat.S_ISREG(kind):
+                self._own = True  # never blocks, and another description would not share its offset
             else:
-                self._fd = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY)
+                self._fd = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
                 self._own = True
         except OSError:
             pass  # another user's pipe: we ask poll() before each write instead
