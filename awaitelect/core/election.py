@@ -172,7 +172,7 @@ class Election:
     @property
     def _silent_at(self) -> float:
         """When a keeper from which nothing came must be taken for dead; in time for its tree to die with the lease."""
-        if self._acted:
+        if self._acted or self._left:
             return math.inf
         patience = self.timing.kill_margin / 4
         if self._command_runs and not self._grants.is_open:  # by a grant of the elector before this one
@@ -395,12 +395,14 @@ class Election:
         self._command_runs = True
 
     def _on_CommandGone(self, event: messages.CommandGone) -> None:
-        self._command_runs = False
         if event.cause in ("finished", "shutdown"):
             self._ending = True
+        if event.number < self._grants.last_number:
+            return  # the keeper has a newer grant, or is about to have it, and may start the command by that one
+        self._command_runs = False
         if self.state in (State.LEADER, State.STEPPING_DOWN):
             if not self._grants.is_last(event.number):
-                return  # it has a newer grant, or is about to have it, and may start the command by that one
+                return
             self._grants.close()
             if self.state == State.LEADER:
                 self._step_down(_TRIGGERS[event.cause], event.cause.replace("_", " "), "info")
@@ -522,7 +524,8 @@ class GrantBook:
     """The grants sent to the keeper: numbered, one unacknowledged at a time."""
 
     def __init__(self, last_number: int) -> None:
-        self._number = last_number
+        self.last_number = last_number
+        """The highest number that the keeper was sent, by this elector or one before it."""
         self._acknowledged = True
         self._term_by = self._kill_by = math.inf
         self.is_open = False
@@ -534,21 +537,21 @@ class GrantBook:
         if self.is_open and not self._acknowledged:
             self._waiting = True
             return None
-        self._number += 1
+        self.last_number += 1
         self._acknowledged, self._waiting, self.is_open = False, False, True
         self._term_by, self._kill_by = term_by, kill_by
-        return self._number
+        return self.last_number
 
     def acknowledge(self, number: int) -> bool:
         """The keeper knows of this grant. True: a newer one was held back meanwhile, and can go now."""
-        if not self.is_open or number != self._number:
+        if not self.is_open or number != self.last_number:
             return False
         self._acknowledged = True
         return self._waiting
 
     def is_last(self, number: int) -> bool:
         """It is the last grant that was sent: what the keeper says of it is the last word."""
-        return self.is_open and number == self._number
+        return self.is_open and number == self.last_number
 
     def close(self) -> None:
         """Nothing will be started under any of them."""

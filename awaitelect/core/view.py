@@ -47,8 +47,8 @@ class View:
     def observe(self, observed: Observed, now: float, *, asked: bool = False) -> bool:
         """Take note of the lease as received at `now`; True if the record is another than before.
 
-        What is older than what is known already is passed over, unless it is what the store answers when asked (`asked`)
-        for the second time: then the store itself has gone back.
+        What is older than what is known already is passed over, unless it is what the store answers when asked
+        (`asked`) for the second time: then the store itself has gone back.
         """
         if observed.version and observed.version < self._highest:
             if not (asked and self._gone_back):
