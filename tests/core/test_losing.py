@@ -186,7 +186,7 @@ def test_on_lost_exit_leaves_with_75(lost_by: str) -> None:
 
 
 def test_a_keeper_that_acknowledges_nothing_is_taken_for_dead_at_term_by() -> None:
-    """Protocol rule 5. It starts nothing after that date, and what it had started can be dead by the end of the lease."""
+    """Protocol rule 5. It starts nothing after that date, and what it had started can be dead before the lease ends."""
     lease = Lease()
     node = Node(lease)
     node.starts(at=0)
@@ -342,6 +342,19 @@ def test_a_new_elector_believes_no_gone_from_before_its_own_first_grant() -> Non
     assert node.gone(at=0.1, number=3, cause="stopped") == []
     assert node.state == "leader"
     assert node.gone(at=0.2, number=4, cause="deadline") == ["stop: deadline_near", "release"]
+
+
+def test_a_gone_of_an_older_grant_frees_nothing_that_a_former_elector_left() -> None:
+    """Protocol rule 2. The command may run by a later one."""
+    lease = Lease(ours("a", "a1"), 9)
+    node = Node(lease, last_number=3, last_kill_by=14)
+    node.starts(at=0)
+    node.spawned(at=0)
+    node.fails(at=0.1)
+    assert node.gone(at=0.2, number=2, cause="shutdown") == []
+    assert node.state == "follower"
+    assert node.gone(at=0.3, number=3, cause="shutdown") == ["read"]
+    assert node.answered(at=0.4) == ["release"]
 
 
 def test_time_that_was_enough_for_the_default_margin_is_enough_for_any() -> None:
