@@ -159,6 +159,9 @@ class Pool:
                     self._source.refuse(session.access)
                 yield response
             finally:
+                # Closed in good order, TLS would wait for a peer that may be gone.
+                if response.connection is not None and response.connection.transport is not None:
+                    response.connection.transport.abort()
                 response.close()
 
     def drop(self) -> None:

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -101,8 +102,6 @@ async def test_a_client_certificate_is_enough(cluster: ControlPlane, tmp_path: P
         store = await KubernetesStore.connect("none", "default", cluster.kubeconfig(tmp_path / "kc", user))
         assert await store.read(T) == ABSENT
         await store.close()
-    import tempfile
-
     left = [path for path in Path(tempfile.gettempdir()).glob("tmp*") if path.is_file() and path.stat().st_size]
     assert not any(path.read_bytes() == key.read_bytes() for path in left)
 
@@ -189,6 +188,21 @@ async def test_a_plugin_that_fails_is_an_error(
         began = time.monotonic()
         await expect_refusal(match, kubeconfig=config)
         assert time.monotonic() - began < 5
+
+
+async def test_reading_a_kubeconfig_leaves_the_api_client_alone(cluster: ControlPlane, tmp_path: Path) -> None:
+    """It is not loaded, and whoever wants it in the same process still gets the real one."""
+    script = """
+import asyncio, sys
+from awaitelect.stores.kubernetes import KubernetesStore
+asyncio.run(KubernetesStore.connect("x", None, sys.argv[1]))
+print("kubernetes.aio.client.api_client" in sys.modules)
+from kubernetes.aio.client import ApiClient
+print(ApiClient.__name__)
+"""
+    command = [sys.executable, "-c", script, cluster.kubeconfig(tmp_path / "kc")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "ApiClient"]
 
 
 COST = """
