@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 import shutil
 import signal
 import statistics
@@ -293,3 +294,39 @@ def test_the_file_store_needs_no_network_libraries() -> None:
     script = "import sys, awaitelect.stores.file; print({'aiohttp', 'kubernetes', 'pydantic'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+COUNTER = """
+import asyncio, sys, time
+from dataclasses import replace
+from awaitelect.errors import Conflict
+from awaitelect.stores.file import FileStore
+async def main():
+    store, end = FileStore(sys.argv[1]), time.monotonic() + 3
+    while time.monotonic() < end:
+        seen = await store.read(5)
+        try:
+            done = await store.update(seen, replace(seen.record, transitions=seen.record.transitions + 1), 5)
+            print(done.version, done.record.transitions)
+        except Conflict:
+            pass
+asyncio.run(main())
+"""
+
+
+async def test_no_write_is_lost_among_writers_that_are_stopped_at_random(path: Path) -> None:
+    """Each version is one more than the one before it, whoever is stopped wherever: compare-and-swap holds."""
+    first = await FileStore(str(path)).create(HELD, T)
+    command = [sys.executable, "-c", COUNTER, str(path)]
+    writers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    end = time.monotonic() + 2.5
+    while time.monotonic() < end:
+        stopped = random.choice(writers)
+        stopped.send_signal(signal.SIGSTOP)
+        await asyncio.sleep(random.choice([0.0005, 0.005, 0.05]))
+        stopped.send_signal(signal.SIGCONT)
+    lines = "".join(writer.communicate(timeout=30)[0] for writer in writers).splitlines()
+    won = [tuple(map(int, line.split())) for line in lines]
+    assert [process.returncode for process in writers] == [0, 0, 0, 0]
+    assert len({version for version, _ in won}) == len(won) > 100
+    assert all(version - first.version == count for version, count in won)
