@@ -90,6 +90,7 @@ class Walk:
             last_number=3 if former else 0,
             last_kill_by=9.0 if former else float("inf"),
         )
+        self.is_calm = self.chance.random() < 0.5  # the store answers soon and well
         self.now = 0.0
         self.under_way: messages.ReadLease | messages.WriteLease | None = None
         self.sent_at = 0.0
@@ -114,7 +115,7 @@ class Walk:
             self.tell(messages.Woke())
             self.expect_progress()
         elif self.under_way and chance < 0.7:
-            self.now += self.chance.choice([0, 0.01, 0.5, 4, 20])
+            self.now += self.chance.choice([0, 0.01] if self.is_calm else [0, 0.01, 0.5, 4, 20])
             self.answer()
         else:
             self.now += self.chance.choice([0, 0.01, 0.5, 2])
@@ -131,7 +132,7 @@ class Walk:
 
     def answer(self) -> None:
         under_way, self.under_way = self.under_way, None
-        chance = self.chance.random()
+        chance = 1.0 if self.is_calm else self.chance.random()
         retry_after = self.chance.choice([None, None, 1.0, 3600.0])
         if isinstance(under_way, messages.ReadLease):
             failed = messages.ReadFailed("no answer", retry_after)
