@@ -38,7 +38,10 @@ class StoreError(AwaitelectError):
 
 
 class Conflict(StoreError):
-    """The write was refused because the lease is not, or no longer, what it was conditional on. Nothing was written."""
+    """The write was refused because the lease is not, or no longer, what it was conditional on.
+
+    Nothing was written; or it was, and has been overtaken already. Read again.
+    """
 
 
 class StoreUnavailable(StoreError):

@@ -22,6 +22,9 @@ MAX_MESSAGE = 131_072
 """Bytes of one message at most: well below the default socket buffer, so that sending never has to wait."""
 
 
+KILL_LEAD = 0.2
+"""Seconds before a grant's `kill_by` at which SIGKILL is sent, so that everything is dead by then."""
+
 ELECTOR_SOCKET = 3
 """The descriptor at which the elector finds its end of the pair."""
 

@@ -76,7 +76,7 @@ def _timeline(loaded: Loaded) -> str:
         # Others wait whole seconds: the record has no fractions.
         (f"+{show(timing.wire_duration)}", "another instance may start its own"),
     ]
-    width = max(len(at) for at, _ in steps)
-    lines = [f"  {at:>{width}}  {what}" for at, what in steps]
+    width = max(len(at) for at, _ in steps) + 2
+    lines = [f"{at:>{width}}  {what}" for at, what in steps]
     lines.append(f"the command has {show(cut)} to stop when leadership is lost, {show(stop.timeout)} in a planned stop")
     return "\n".join(["after a confirmed renewal:", *lines])

@@ -7,6 +7,7 @@ from collections.abc import Callable, Container, Mapping
 
 from awaitelect.config.model import LEAVES, Settings
 from awaitelect.core.lease import Timing
+from awaitelect.protocol import KILL_LEAD
 
 _TIMING = re.compile(r"\b(?:lease_duration|renew_deadline|retry_period|kill_margin)\b")
 
@@ -99,7 +100,7 @@ def warnings(settings: Settings, origins: Mapping[str, str], is_set: Callable[[s
 
 def grace_when_lost(timing: Timing) -> float:
     """Seconds that the command has to stop, at least, when the lease can no longer be renewed."""
-    return timing.lease_duration - timing.kill_margin - timing.renew_deadline
+    return max(0.0, timing.lease_duration - timing.kill_margin - KILL_LEAD - timing.renew_deadline)
 
 
 def _grace(settings: Settings, origins: Mapping[str, str]) -> list[str]:
@@ -110,6 +111,6 @@ def _grace(settings: Settings, origins: Mapping[str, str]) -> list[str]:
         f"stop.timeout ({origins['stop.timeout']}) is {seconds(settings.stop.timeout)}, but when leadership is lost "
         f"election.lease_duration ({origins['election.lease_duration']}) leaves "
         f"{seconds(settings.election.lease_duration)} − {seconds(settings.election.kill_margin)} − "
-        f"{seconds(settings.election.renew_deadline)} = {seconds(grace)}: it is cut to that then, and whole in a "
+        f"{seconds(settings.election.renew_deadline)} − {seconds(KILL_LEAD)} = {seconds(grace)}: it is cut to that then, and whole in a "
         f"planned stop"
     ]

@@ -121,7 +121,7 @@ def stamp(record: Record, base: Record | None, wall: datetime) -> Record:
     that look alike are no renewal to it. The acquire time is kept while the term goes on.
     """
     renewed = wall
-    if base and base.renew_time and base.instance == record.instance and base.holder == record.holder:
+    if base and base.renew_time and base.holder == record.holder:  # another run of ours may have left it ahead
         renewed = max(wall, base.renew_time + timedelta(seconds=1) if _same_second(base.renew_time, wall) else wall)
     acquired = record.acquire_time or renewed
     return replace(record, acquire_time=acquired, renew_time=renewed)

@@ -11,10 +11,8 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from awaitelect.core.restart import Backoff, exit_status, is_restarted, is_success
-from awaitelect.protocol import Ack, CommandSettings, Gone, Grant, Message, Shutdown
+from awaitelect.protocol import KILL_LEAD, Ack, CommandSettings, Gone, Grant, Message, Shutdown
 
-KILL_LEAD = 0.2
-"""Seconds before `kill_by` at which SIGKILL is sent, so that everything is dead by then."""
 SWEEP_AGAIN = 0.1
 """Seconds between two sweeps while something that was killed is not gone yet."""
 STUCK_AFTER = 5.0

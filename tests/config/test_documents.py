@@ -136,13 +136,13 @@ def test_check_shows_each_value_with_its_origin_and_the_timeline() -> None:
     start = lines.index("after a confirmed renewal:")
     assert lines[start : start + 8] == [
         "after a confirmed renewal:",
-        "    0s  a renewal is sent",
-        "   +2s  the next one is sent, and so on; without any that is confirmed:",
-        "  +10s  the command gets SIGTERM",
-        "  +14s  what is left of it gets SIGKILL",
-        "  +14s  nothing of it is alive, at the latest",
-        "  +15s  another instance may start its own",
-        "the command has 4s to stop when leadership is lost, 20s in a planned stop",
+        "      0s  a renewal is sent",
+        "     +2s  the next one is sent, and so on; without any that is confirmed:",
+        "    +10s  the command gets SIGTERM",
+        "  +13.8s  what is left of it gets SIGKILL",
+        "    +14s  nothing of it is alive, at the latest",
+        "    +15s  another instance may start its own",
+        "the command has 3.8s to stop when leadership is lost, 20s in a planned stop",
     ]
     assert lines[-2] == "warnings:" and lines[-1].startswith("  - stop.timeout")
 

@@ -58,10 +58,10 @@ def test_a_first_pause_longer_than_the_longest_is_refused() -> None:
 
 def test_a_stop_timeout_that_a_lost_lease_cuts_is_a_warning() -> None:
     """It holds in a planned stop, so it is no error; but nobody should be surprised."""
-    assert warnings({"STOP_TIMEOUT": "4"}) == []
+    assert warnings({"STOP_TIMEOUT": "3.8"}) == []
     assert warnings({"STOP_TIMEOUT": "5"}) == [
         "stop.timeout (AWAITELECT_STOP_TIMEOUT) is 5s, but when leadership is lost election.lease_duration (default) "
-        "leaves 15s − 1s − 10s = 4s: it is cut to that then, and whole in a planned stop"
+        "leaves 15s − 1s − 10s − 0.2s = 3.8s: it is cut to that then, and whole in a planned stop"
     ]
     assert warnings({}) == [], "defaults are not warned about at every start"
 
