@@ -380,7 +380,8 @@ class Election:
 
     def _grant(self, *, may_start: bool) -> None:
         """One grant at a time: while one is not acknowledged, the keeper may be stopped, and would find a queue."""
-        if self.term is None or self._acted:
+        if self.term is None or self._acted or self._now >= self._term_by:
+            # After a late answer it would be overdue before it is sent, and the keeper taken for silent at once.
             return
         dates = (self._term_by, self.term.sent_at + self.timing.lease_duration - self.timing.kill_margin)
         number = self._grants.issue(*dates, may_start)
