@@ -65,7 +65,8 @@ class View:
     def _conclude(self, record: Record | None, earlier: Record | None, now: float) -> None:
         if record is None:
             # Whoever held it may not know yet that it was deleted, and goes on for as long as it believes to hold it.
-            self.free_at = self._held_until
+            # Counted from now: it may have been renewed, or taken, without our seeing it.
+            self.free_at = now + self._longest(self._held) if self._held else NEVER
         elif not record.holder:
             self.free_at = self._free_after_release(record, now)
         else:
@@ -100,17 +101,24 @@ class View:
         if self._held is None:
             if not record.instance or signed == record.instance:
                 return now
-            return now + max(record.duration, self._timing.lease_duration)
+            return now + self._longest(record)
         holder = self._held.holder_instance
         if holder and signed == holder:
             return now
         is_seen = (record.instance, record.transitions) == (self._held.instance, self._held.transitions)
         if not is_seen and not signed:
             # A run of awaitelect may have taken it in between, never seen, and somebody else has wiped it.
-            return now + max(record.duration, self._timing.lease_duration)
+            return now + self._longest(record)
         if not holder and record.instance == self._held.instance:
             return now
-        return self._held_until
+        if record.renew_time == self._held.renew_time:
+            return self._held_until
+        # It has been renewed since we saw it, and its holder may be cut off since; or its wiper has set the time.
+        return now + max(self._longest(record), self._held.duration)
+
+    def _longest(self, record: Record) -> float:
+        """For how long whoever holds it may go on, as far as can be known."""
+        return max(record.duration, self._timing.lease_duration)
 
     def _named_us(self, record: Record) -> bool:
         return record.holder == self._identity

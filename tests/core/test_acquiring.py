@@ -314,8 +314,8 @@ def test_a_deleted_lease_is_left_alone_while_its_last_holder_may_not_know() -> N
     node = Node(lease).follows(at=0)
     lease.delete()
     assert node.sees(at=3) == []
-    assert node.wake_at == 15
-    assert node.wakes(at=15) == ["acquire"]
+    assert node.wake_at == 18
+    assert node.wakes(at=18) == ["acquire"]
     assert node.under_way.base.record is None
 
 
