@@ -1,0 +1,53 @@
+"""The lease out of reach: the command ends in time, and not before."""
+
+from __future__ import annotations
+
+from tests.e2e.instances import DEADLINE, LEASE, MARGIN, RETRY, Fleet, Watched, eventually, is_alive, now
+from tests.e2e.locks import Lock
+
+
+def test_an_outage_longer_than_the_lease_ends_the_command_in_time(fleet: Fleet, lock: Lock) -> None:
+    """G4: asked at `term_by`, dead at `kill_by`; when the lease is there again, it is contended for again."""
+    one = fleet.start("one", lock, "ignore=SIGTERM", "daemons=1", settings={"stop": {"timeout": "20s"}})
+    watched = [Watched(one.started().pid), *map(Watched, one.daemons(1))]
+    cut = now()
+    with lock.outage():
+        gone = max(each.wait() for each in watched)
+        asked = next(each.at for each in one.entries("signal"))
+        assert cut - 2 * RETRY - 0.3 + DEADLINE < asked < cut + DEADLINE + 0.5
+        assert gone < cut + LEASE - MARGIN + 0.2
+        assert one.process.poll() is None, "it stays, to follow"
+    again = one.started(2)
+    assert again.at > gone
+
+
+def test_a_command_that_ends_by_itself_when_asked_is_not_killed(fleet: Fleet, lock: Lock) -> None:
+    """The time between the two dates is the command's."""
+    one = fleet.start("one", lock, "linger=0.2")
+    watched = Watched(one.started().pid)
+    with lock.outage():
+        watched.wait()
+        eventually(lambda: one.entries("end"), "it has ended in order")
+
+
+def test_an_outage_shorter_than_the_deadline_is_not_noticed(fleet: Fleet, lock: Lock) -> None:
+    """E14, G4: no answer is no lost lease."""
+    election = {"lease_duration": 8, "renew_deadline": 7}
+    one = fleet.start("one", lock, settings={"election": election})
+    start = one.started()
+    with lock.outage():
+        one.says("cannot renew the lease")
+    one.says("renewed again")
+    assert one.entries("start") == [start] and one.signals() == [] and is_alive(start.pid)
+
+
+def test_an_outage_from_the_start_delays_and_breaks_nothing(fleet: Fleet, lock: Lock) -> None:
+    """An instance that cannot reach the lease waits for it, and says so."""
+    first = fleet.start("first", lock)
+    first.started()
+    with lock.outage():
+        second = fleet.start("second", lock)
+        second.says("cannot read the lease")
+    assert second.process.poll() is None
+    first.wipe_out()
+    second.started()
