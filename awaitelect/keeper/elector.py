@@ -8,7 +8,7 @@ import socket
 import sys
 from collections.abc import Iterator
 
-from awaitelect.protocol import ELECTOR_SOCKET, MAX_MESSAGE, Hello, Message, decode, encode
+from awaitelect.protocol import ELECTOR_SOCKET, MAX_MESSAGE, Hello, Message, Settings, decode, encode
 
 STARTUP = 30.0
 """Seconds in which an elector must have said its first word."""
@@ -28,9 +28,10 @@ class Elector:
         self.heard_at = 0.0
         """The instant of its last message, or of its start."""
         self.startup = 0.5
-        """Seconds from spawning one to its first word, as last measured."""
+        """Seconds from spawning one to its first word about the lease, as last measured."""
         self.restart_at: float | None = None
         self.has_spoken = False
+        self._is_measured = False
         self.early_deaths = 0
         self._socket: socket.socket | None = None
         self._pause = FIRST_PAUSE
@@ -60,7 +61,7 @@ class Elector:
         self.close()
         self._socket, self.restart_at = ours, None
         self.spawned_at = self.heard_at = now
-        self.has_spoken = False
+        self.has_spoken = self._is_measured = False
         self.send(hello)
 
     def send(self, message: Message, *fds: int) -> bool:
@@ -85,14 +86,17 @@ class Elector:
             if not datagram:
                 self.close()
                 return
-            if not self.has_spoken:
-                self.has_spoken = True
-                self.startup = now - self.spawned_at
+            self.has_spoken = True
             self.heard_at = now
             try:
-                yield decode(datagram)
+                message = decode(datagram)
             except ValueError:
-                pass  # of a newer version: what we don't understand we can't act on
+                continue  # of a newer version: what we don't understand we can't act on
+            if not self._is_measured and not isinstance(message, Settings):
+                # The settings come before the slow imports and the first answer of the store.
+                self._is_measured = True
+                self.startup = now - self.spawned_at
+            yield message
 
     def kill(self) -> None:
         """SIGKILL; its end is seen when it is reaped."""
