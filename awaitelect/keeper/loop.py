@@ -23,6 +23,9 @@ from awaitelect.logs import Log
 
 ELECTOR_TIME = 5.0
 """Seconds that the elector has for the release once the command is gone."""
+PATIENCE_SHARE, PATIENCE_SLACK = 0.6, 0.5
+"""So much of the renew deadline, and seconds over it, an elector that leads may be silent: it speaks after each request,
+and with the usual retry period (a fifth of the deadline) a request that gets no answer ends at three fifths."""
 FIRST_TRIES = 3
 """So many electors may die without a word before the keeper gives up."""
 
@@ -102,7 +105,8 @@ class Keeper:
     def _hung_at(self) -> float:
         watched = self._guard and self._guard.phase in (Phase.RUNNING, Phase.BACKOFF, Phase.HELD)
         if self._guard and self._guard.grant and watched:
-            return self._elector.hung_at(self._guard.grant.term_by, self._guard.settings.renew_deadline / 2)
+            patience = self._guard.settings.renew_deadline * PATIENCE_SHARE + PATIENCE_SLACK
+            return self._elector.hung_at(self._guard.grant.term_by, patience)
         return self._elector.hung_at(None, 0.0)
 
     # ------------------------------------------------------------------ what happens
