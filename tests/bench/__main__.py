@@ -1,4 +1,4 @@
-"""`python -m tests.bench [--only NAME]… [--hand-overs N] [--json FILE]`: one table of figures and limits.
+"""`python -m tests.bench [--only NAME]… [--hand-overs N] [--json FILE] [--program FILE]`: a table, figure by limit.
 
 A name is that of a measure or its beginning: `hand-over` runs both, `hand-over-file` one. Those on Kubernetes need
 KUBEBUILDER_ASSETS and are skipped without it; all need Linux, unshare(1) and the right to use it. The exit status is 1
@@ -16,6 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.bench import instances
 from tests.bench.figures import Row, table
 from tests.bench.measures import MEASURES, Bench
 from tests.envtest import assets
@@ -26,7 +27,14 @@ def main() -> int:
     parser.add_argument("--only", action="append", metavar="NAME", help=f"any of {', '.join(MEASURES)}, or a beginning")
     parser.add_argument("--hand-overs", type=int, default=50, metavar="N", help="how often to hand over (default: 50)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    parser.add_argument(
+        "--program",
+        default=instances.PROGRAM,
+        metavar="FILE",
+        help="the awaitelect to measure (default: the one beside this Python; an editable installation starts slower)",
+    )
     typed = parser.parse_args()
+    instances.PROGRAM = typed.program
     chosen = [name for name in MEASURES if not typed.only or name.startswith(tuple(typed.only))]
     if not chosen:
         parser.error(f"no measure is called so; there are: {', '.join(MEASURES)}")
