@@ -48,6 +48,7 @@ class ElectionLoop:
         self._left = loop.create_future()
         loop.add_reader(self._channel, self._hear)
         loop.add_reader(self._alarm, self._ring)
+        self._hear()  # what came while we were imported counts before anything is contended for
         self._feed(messages.Started())
         return await self._left
 
