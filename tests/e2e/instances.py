@@ -78,6 +78,13 @@ def command_line(pid: int) -> list[str]:
         return []
 
 
+def renews(lock: Lock, times: int = 2) -> None:
+    """Wait for so many renewals."""
+    for _ in range(times):
+        known = lock.record()
+        eventually(lambda known=known: lock.record() != known, "the lease is renewed")
+
+
 class Watched:
     """A process whose end is seen at once, and not mistaken for another's."""
 
@@ -126,7 +133,7 @@ class Instance:
         """Wait until the command has been started so many times; its last start."""
         found: list[Entry] = eventually(
             lambda: (seen := self.entries("start")) and len(seen) >= times and seen,
-            f"{self.name}'s command starts {times} times; it said:\n{self.stderr}",
+            f"{self.name}'s command starts {times} times",
             patience,
         )
         return found[-1]
@@ -213,13 +220,11 @@ class Fleet:
     def __enter__(self) -> Fleet:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+    def __exit__(self, *_: object) -> None:
         self.end()
-        if kind is None:
-            self.check()
-        else:
-            for one in self.instances:
-                print(f"--- {one.name} said:\n{one.stderr[-6000:]}")
+        for one in self.instances:  # pytest shows it where a test has failed
+            print(f"--- {one.name} said:\n{one.stderr[-6000:]}")
+        self.check()
 
     def start(
         self,
