@@ -266,6 +266,16 @@ def test_an_unsigned_wipe_is_waited_out_as_if_the_holder_still_held_it() -> None
     assert node.wakes(at=15) == ["acquire"]
 
 
+def test_a_wipe_after_a_renewal_that_we_did_not_see_is_waited_out_from_the_wipe_on() -> None:
+    """E23. The watch was silent: its holder has renewed since, and counts from then."""
+    lease = Lease(ours("b", "b1"), 5)
+    node = Node(lease).follows(at=0)
+    lease.renewed(10)
+    lease.emptied()
+    assert node.sees(at=14) == []
+    assert node.wake_at == 29
+
+
 def test_a_wipe_with_a_stranger_s_signature_is_waited_out() -> None:
     """Only the holder's own name under it makes it a release."""
     lease = Lease(ours("b", "b1"), 5)
