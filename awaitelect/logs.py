@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import socket
 import stat
 import time
@@ -60,9 +61,21 @@ class Outlet:
                 poll.register(self._fd, select.POLLOUT)
                 if not poll.poll(0):
                     return False
-            return os.write(self._fd, line) > 0
+            return self._write(line)
         except OSError:
             return False
+
+
+    def _write(self, line: bytes) -> bool:
+        """A pipe without a reader raises SIGPIPE, which the keeper would take for one that is meant for the command."""
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGPIPE})
+        try:
+            return os.write(self._fd, line) > 0
+        except BrokenPipeError:
+            signal.sigtimedwait({signal.SIGPIPE}, 0)
+            return False
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 class Log:
