@@ -294,6 +294,11 @@ class Fleet:
         """Never two runs at the same moment, their daemons included."""
         assert overlaps(self.entries()) == []
 
+    @staticmethod
+    def child_running(pid: int, program: str) -> int:
+        """The child of `pid` that runs the program, 0 for none."""
+        return next((one for one in children_of(pid) if program in command_line(one)), 0)
+
     def left_behind(self) -> list[int]:
         """The processes of this test that are alive."""
         mark = f"{MARK}={self.mark}".encode()
