@@ -242,6 +242,7 @@ class Schedule:
         _freeze_keeper,
         _freeze_keeper_for_long,
         _crash_elector_twice_struck,
+        _crash_elector_twice_struck,
         _kill_keeper,
         _shut_down,
         _hand_over,

@@ -57,7 +57,17 @@ class LateReplyLeads(Mutation):
             self.applied += not original()
             return True
 
+        def send_grant() -> None:
+            term = election.term
+            assert term
+            kill_by = term.sent_at + election.timing.lease_duration - election.timing.kill_margin
+            number = election._grants.issue(election._term_by, kill_by, True)
+            if number is not None:
+                grant = messages.Grant(number, election._term_by, kill_by, True, term.token, term.transitions)
+                election._actions.append(grant)
+
         election.is_enough_left = is_enough_left  # type: ignore[method-assign]
+        election.send_grant = send_grant  # type: ignore[method-assign]
 
 
 class OwnDuration(Mutation):
@@ -157,30 +167,35 @@ class NeverWaitsForAck(Mutation):
 
     def change_election(self, election: Election) -> None:
         book = election._grants
-        original = book.issue
+        issue, acknowledge = book.issue, book.acknowledge
+        heard_of = [book.last_number]
 
-        def issue(term_by: float, kill_by: float, may_start: bool) -> int | None:
-            self.applied += book.is_open and not book._acknowledged
-            book._acknowledged = True
-            number = original(term_by, kill_by, may_start)
+        def issue_always(term_by: float, kill_by: float, may_start: bool) -> int | None:
+            self.applied += book.is_open and heard_of[0] < book.last_number
+            number = issue(term_by, kill_by, may_start)
             book._acknowledged = True
             return number
 
-        book.issue = issue  # type: ignore[method-assign]
+        def take_note(number: int) -> bool:
+            heard_of[0] = number
+            return acknowledge(number)
+
+        book.issue = issue_always  # type: ignore[method-assign]
+        book.acknowledge = take_note  # type: ignore[method-assign]
 
 
 class AnyGoneBelieved(Mutation):
     """Rule 2 of the protocol: only a gone of the last grant is the last word; here, any is."""
 
     def change_election(self, election: Election) -> None:
-        book = election._grants
-        original = book.is_last
+        original = election._on_CommandGone
 
-        def is_last(number: int) -> bool:
-            self.applied += not original(number)
-            return True
+        def gone(event: messages.CommandGone) -> None:
+            last = election._grants.last_number
+            self.applied += event.number < last
+            original(replace(event, number=last))
 
-        book.is_last = is_last  # type: ignore[method-assign]
+        election._on_CommandGone = gone  # type: ignore[method-assign]
 
 
 class StartsLate(Mutation):

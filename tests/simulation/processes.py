@@ -55,7 +55,7 @@ class Command:
         self.are_others_alive = False
         self.ignores_term = world.likely(keeper.stubbornness)
         self.leaves_survivors = world.likely(0.15)
-        delay = 0.002 + 0.01 * world.chance.random()
+        delay = 0.001 + 0.008 * world.chance.random()
         if world.likely(0.05):
             delay = world.between(0.1, 3)
         world.after(delay, self._exec)
@@ -134,8 +134,8 @@ class Channel:
         self._to_keeper = self._to_elector = 0.0
 
     def _delay(self) -> float:
-        if self.world.likely(0.03):
-            return self.world.between(0.01, 0.5)
+        if self.world.likely(0.25 if self.keeper.node.is_busy else 0.02):
+            return self.world.between(0.005, 0.3)
         return 0.0002 + 0.002 * self.world.chance.random()
 
     def to_keeper(self, message: Any) -> None:
@@ -345,7 +345,8 @@ class Elector(Process):
         self.keeper = keeper
         self.channel = Channel(self.world, keeper, self)
         self.election: Election | None = None
-        self.saw_holder = False
+        self.seen_duration = 0
+        """That of the last record with a holder that it has seen."""
         self.freezes_at_write: float | None = None
         """The next acquiring write is followed by a freeze of this length."""
         self._request: Request | None = None
@@ -425,7 +426,8 @@ class Elector(Process):
             self.arm(election.wake_at)
 
     def _see(self, observed: Observed) -> None:
-        self.saw_holder = self.saw_holder or bool(observed.record and observed.record.holder)
+        if observed.record and observed.record.holder:
+            self.seen_duration = observed.record.duration
 
     def _perform(self, action: messages.Action) -> None:
         world = self.world

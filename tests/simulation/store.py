@@ -174,8 +174,10 @@ class Operator:
             return
         what = self.world.chance.random()
         if what < 0.35:
-            # One that has not seen the lease yet would create it at once: nobody could know better.
-            if all(elector.saw_holder for elector in self.store.electors if elector.is_alive):
+            # One that has not seen the lease yet would create it at once, and one that has only seen it with a shorter
+            # duration would wait for less: nobody could know better.
+            electors = [elector for elector in self.store.electors if elector.is_alive]
+            if all(elector.seen_duration >= record.duration for elector in electors):
                 self.store.force(None, "operator")
         elif what < 0.75:
             self.store.force(replace(record, holder=""), "operator")

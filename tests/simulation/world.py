@@ -94,6 +94,8 @@ class Node:
         self.skew = world.between(-40, 40)
         self.is_pid1 = world.likely(0.5)
         self.replaces_hung_electors = world.likely(0.5)
+        self.is_busy = world.likely(0.5)
+        """Its processes are often late to hear of each other."""
         self.cut_until = 0.0
         """Until then no packet passes."""
         self.slow_until = 0.0
