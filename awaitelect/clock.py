@@ -66,12 +66,12 @@ class Alarm:
         self._at = at
 
     def clear(self) -> None:
-        """Take note that it rang: it is not readable, and not set, after this."""
-        self._at = None
+        """Take note that it rang: it is not readable, and not set, after this. Nothing changes if it did not."""
         try:
             os.read(self._fd, 8)
         except BlockingIOError:
-            pass
+            return
+        self._at = None
 
     def close(self) -> None:
         os.close(self._fd)

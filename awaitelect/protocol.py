@@ -195,7 +195,7 @@ def decode(datagram: bytes) -> Message:
         if kind is Settings:
             known["command"] = _command_settings(known["command"])
         return kind(**known)
-    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
         raise ValueError(f"not a message: {datagram[:80]!r}: {error}") from error
 
 

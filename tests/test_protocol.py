@@ -147,7 +147,6 @@ def test_what_is_no_message_is_a_value_error_and_nothing_else(datagram: bytes) -
         decode(datagram)
 
 
-@pytest.mark.xfail(strict=True, raises=OverflowError, reason="decode does not catch OverflowError yet")
 @pytest.mark.parametrize(
     "datagram",
     [

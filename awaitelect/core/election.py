@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from awaitelect.core import machine, messages
+from awaitelect.core.grants import GrantBook
 from awaitelect.core.lease import ABSENT, Observed, Record, Timing
 from awaitelect.core.machine import State
 from awaitelect.core.messages import Action, Event, Report
@@ -285,7 +286,8 @@ class Election:
         # Counted from when it was sent: a request that has timed out has waited enough, and two of them must fit.
         self._next_at = max(self._now, self._begun_at + delay)
         if retry_after:
-            latest = self._term_by - self._now - self.timing.request_timeout
+            end = self._term_by if self._releasing_by is None else self._releasing_by
+            latest = end - self._now - self.timing.request_timeout
             self._next_at = max(self._next_at, self._now + min(retry_after, max(latest, 0.0), KEEP_WARM))
         level = "warning" if self._failures == 1 or self.term else "debug"
         left = f"; {self._term_by - self._now:.1f}s until the command is stopped" if self._term_by < math.inf else ""
@@ -335,7 +337,7 @@ class Election:
                 self._report("info", f"{what}, but its last holder did not release it: waiting {wait:.1f}s")
             else:
                 self._report("debug", what)
-        elif record.holder != self._told:
+        elif record.holder != self._told and not self.view.is_ours:
             self._told = record.holder
             self._report("info", f"following {record.holder!r}, who holds the lease for {record.duration}s at a time")
 
@@ -353,7 +355,8 @@ class Election:
         record = self._confirmed.record or Record()
         self.term = Term(self._confirmed.version, record.transitions, self._confirmed_at)
         self._told = ""
-        self._report("info", f"leading: lease acquired, fencing token {self.term.token}")
+        again = " again after a restart of the elector" if self._command_runs else ""
+        self._report("info", f"leading{again}: lease acquired, fencing token {self.term.token}")
 
     def send_grant(self) -> None:
         self._grant(may_start=True)
@@ -519,51 +522,3 @@ class Election:
 
     def _report(self, level: str, text: str) -> None:
         self._actions.append(Report(level, text))
-
-
-class GrantBook:
-    """The grants sent to the keeper: numbered, one unacknowledged at a time."""
-
-    def __init__(self, last_number: int) -> None:
-        self.last_number = last_number
-        """The highest number that the keeper was sent, by this elector or one before it."""
-        self._acknowledged = True
-        self._term_by = self._kill_by = math.inf
-        self.is_open = False
-        """A grant was sent, and it is not known that nothing is started under it any more."""
-        self._waiting = False
-
-    def issue(self, term_by: float, kill_by: float, may_start: bool) -> int | None:
-        """The number of the grant to send now; None while the keeper has one to acknowledge."""
-        if self.is_open and not self._acknowledged:
-            self._waiting = True
-            return None
-        self.last_number += 1
-        self._acknowledged, self._waiting, self.is_open = False, False, True
-        self._term_by, self._kill_by = term_by, kill_by
-        return self.last_number
-
-    def acknowledge(self, number: int) -> bool:
-        """The keeper knows of this grant. True: a newer one was held back meanwhile, and can go now."""
-        if not self.is_open or number != self.last_number:
-            return False
-        self._acknowledged = True
-        return self._waiting
-
-    def is_last(self, number: int) -> bool:
-        """It is the last grant that was sent: what the keeper says of it is the last word."""
-        return self.is_open and number == self.last_number
-
-    def close(self) -> None:
-        """Nothing will be started under any of them."""
-        self.is_open, self._waiting, self._acknowledged = False, False, True
-
-    def silent_at(self, patience: float) -> float:
-        if not self.is_open:
-            return math.inf
-        return self._kill_by + patience if self._acknowledged else self._term_by
-
-    @property
-    def start_by(self) -> float:
-        """The instant from which on the keeper starts nothing under the grants that it has."""
-        return self._term_by

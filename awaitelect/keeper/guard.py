@@ -164,7 +164,7 @@ class Guard:
         if self.is_alive:
             again = self._cause == "shutdown"
             self._cause = "shutdown"
-            return actions + ([Signal(stop_signal)] if again and self.phase == Phase.STOPPING else [])
+            return actions + ([Signal(stop_signal, group=self.settings.kill_mode == "group")] if again and self.phase == Phase.STOPPING else [])
         if self.phase != Phase.ENDED:
             self.phase, self._cause = Phase.ENDED, "shutdown"
         return [*actions, self._gone()]
