@@ -162,9 +162,14 @@ class Guard:
             self._cause = "shutdown"
             return actions + self._stop(stop_signal, True, now)
         if self.is_alive:
-            again = self._cause == "shutdown"
+            again = self._cause == "shutdown" and self.phase == Phase.STOPPING
             self._cause = "shutdown"
-            return actions + ([Signal(stop_signal, group=self.settings.kill_mode == "group")] if again and self.phase == Phase.STOPPING else [])
+            group = self.settings.kill_mode == "group"
+            return actions + (
+                [Signal(stop_signal, group=self.settings.kill_mode == "group")]
+                if again and self.phase == Phase.STOPPING
+                else []
+            )
         if self.phase != Phase.ENDED:
             self.phase, self._cause = Phase.ENDED, "shutdown"
         return [*actions, self._gone()]
