@@ -65,14 +65,14 @@ class Outlet:
         except OSError:
             return False
 
-
     def _write(self, line: bytes) -> bool:
-        """A pipe without a reader raises SIGPIPE, which the keeper would take for one that is meant for the command."""
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGPIPE})
+        """A pipe without a reader raises SIGPIPE, a file that is too large SIGXFSZ: not meant for the command."""
+        raised = {signal.SIGPIPE, signal.SIGXFSZ}
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, raised)
         try:
             return os.write(self._fd, line) > 0
-        except BrokenPipeError:
-            signal.sigtimedwait({signal.SIGPIPE}, 0)
+        except OSError:
+            signal.sigtimedwait(raised, 0)
             return False
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
