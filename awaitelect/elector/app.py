@@ -20,10 +20,10 @@ from awaitelect.protocol import ELECTOR_SOCKET, Hello, Settings
 def main() -> NoReturn:
     """Run as the keeper's child, with the socket to it as descriptor 3."""
     _shield()
-    channel = Channel(ELECTOR_SOCKET)
     try:
+        channel = Channel(ELECTOR_SOCKET)
         hello = channel.greeting()
-    except EOFError:
+    except (EOFError, OSError):
         sys.exit("awaitelect.elector is started by awaitelect, not by hand")
     options = hello.options
     log = Log(level=options.get("log_level", "info"), form=options.get("log_format", "auto"))
