@@ -24,8 +24,8 @@ from awaitelect.logs import Log
 ELECTOR_TIME = 5.0
 """Seconds that the elector has for the release once the command is gone."""
 PATIENCE_SHARE, PATIENCE_SLACK = 0.6, 0.5
-"""So much of the renew deadline, and seconds over it, an elector that leads may be silent: it speaks after each request,
-and with the usual retry period (a fifth of the deadline) a request that gets no answer ends at three fifths."""
+"""An elector that leads may be silent for this share of the renew deadline and so many seconds more: it speaks after
+each request, and with the usual retry period (a fifth of the deadline) one without an answer ends at three fifths."""
 FIRST_TRIES = 3
 """So many electors may die without a word before the keeper gives up."""
 
