@@ -2,10 +2,10 @@
 
     actor.py RECORDS NAME [exit=STATUS] [after=SECONDS] [ignore=SIGTERM,…] [linger=SECONDS] [daemons=N] [end=SIGKILL]
 
-A line: nanoseconds of CLOCK_BOOTTIME, the instance's name, the run, the pid, what, a detail. What is start, beat, signal
-or end. `exit`, `end`: how it ends by itself `after` so many seconds. `linger`: how long it takes to end after SIGTERM,
-SIGINT or SIGQUIT. `daemons`: so many processes that fork twice, begin a session of their own and outlive it, unless
-somebody ends them. It speaks for itself and imports nothing of the project.
+A line: nanoseconds of CLOCK_BOOTTIME, the instance's name, the run, the pid, what, a detail. What is start, beat,
+signal, daemon or end. `exit`, `end`: how it ends by itself `after` so many seconds. `linger`: how long it takes to end
+after SIGTERM, SIGINT or SIGQUIT. `daemons`: so many processes that fork twice, begin a session of their own and outlive
+it, unless somebody ends them. It imports nothing of the project.
 """
 
 import os

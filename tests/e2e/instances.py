@@ -182,9 +182,7 @@ class Instance:
         def found() -> int:
             commands = {one.pid for one in self.entries("start")}
             ours = command_line(self.pid)
-            return next(
-                (one for one in children_of(self.pid) if one not in commands and command_line(one) == ours), 0
-            )
+            return next((one for one in children_of(self.pid) if one not in commands and command_line(one) == ours), 0)
 
         return eventually(found, f"{self.name} has a shim")
 

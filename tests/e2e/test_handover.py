@@ -112,7 +112,9 @@ def test_a_deleted_lease_is_made_again_and_the_command_does_not_notice(fleet: Fl
 
 
 @pytest.mark.parametrize("count", [4])
-def test_of_many_that_start_together_one_leads_and_each_gets_its_turn(fleet: Fleet, file_lock: Lock, count: int) -> None:
+def test_of_many_that_start_together_one_leads_and_each_gets_its_turn(
+    fleet: Fleet, file_lock: Lock, count: int
+) -> None:
     """However they race for it, one after the other."""
     waiting = [fleet.start(f"one-{number}", file_lock) for number in range(count)]
     while waiting:

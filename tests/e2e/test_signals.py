@@ -114,9 +114,7 @@ def test_a_pipeline_is_gone_after_the_stop(fleet: Fleet, file_lock: Lock) -> Non
     assert fleet.left_behind() == []
 
 
-def test_a_command_that_ignores_the_stop_is_killed_at_the_timeout_and_not_before(
-    fleet: Fleet, file_lock: Lock
-) -> None:
+def test_a_command_that_ignores_the_stop_is_killed_at_the_timeout_and_not_before(fleet: Fleet, file_lock: Lock) -> None:
     """S4: renewals go on meanwhile, so the command has all of its time even if the lease is shorter."""
     one = fleet.start("one", file_lock, "ignore=SIGTERM", settings={"stop": {"timeout": "4s"}})
     watched = Watched(one.started().pid)

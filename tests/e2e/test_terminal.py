@@ -86,7 +86,9 @@ def test_log_lines_on_a_terminal_are_text_in_colour(fleet: Fleet, file_lock: Loc
 
 def test_a_stop_in_the_middle_gives_the_terminal_back(fleet: Fleet, file_lock: Lock, screen: Screen) -> None:
     """Whoever started us from a shell reads from the terminal next."""
-    one = screen.start(fleet, file_lock, "sh", "-c", "trap 'exit 3' TERM; echo up-and-running; while :; do sleep 0.05; done")
+    one = screen.start(
+        fleet, file_lock, "sh", "-c", "trap 'exit 3' TERM; echo up-and-running; while :; do sleep 0.05; done"
+    )
     screen.shows("up-and-running")
     one.tell(signal.SIGTERM)
     assert one.ends() == 3
