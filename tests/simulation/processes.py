@@ -476,7 +476,7 @@ class Elector(Process):
             return store.write(write.base, record, f"{self.name} ({write.purpose})", self.keeper.instance)
 
         request(world, node, serve, lambda got: self.deliver(self._answer_write, asked, got, sent_at), fail)
-        if self.freezes_at_write is not None and write.purpose == "acquire":
+        if self.freezes_at_write is not None and write.purpose == "acquire" and not self.fleet.is_quiet:
             seconds, self.freezes_at_write = self.freezes_at_write, None
             if self.keeper.is_alive and not self.keeper.is_frozen:
                 self.world.after(0.0001, self._freeze_now, seconds)

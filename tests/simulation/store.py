@@ -27,6 +27,8 @@ class Store:
         self.deleted_at = -1000.0
         self.foreign_since = -1000.0
         """Since when a holder that signs nothing is there."""
+        self.stranger_until = -1000.0
+        """When an operator last put things right: who has seen the stranger only believes a wipe after that too."""
         self._version = 100
         self._earlier: list[Observed] = []
 
@@ -43,6 +45,8 @@ class Store:
         """Releases of other clients are believed; whom one has pushed aside may run for as long as its lease."""
         record = self.record
         if record is None or not record.holder:
+            return False
+        if self.world.now < self.stranger_until + MISLEADING:
             return False
         return bool(record.holder_instance) or self.world.now > self.foreign_since + MISLEADING
 
@@ -62,6 +66,8 @@ class Store:
         before = self.record.holder if self.record else ""
         if record and record.holder and not record.holder_instance and record.holder != before:
             self.foreign_since = self.world.now
+        if before == "stranger":
+            self.stranger_until = self.world.now
         self._version += self.world.chance.randint(1, 3)
         self.current = Observed(self._version, record)
         if record is None:
@@ -177,18 +183,20 @@ class Operator:
             # One that has not seen the lease yet would create it at once, and one that has only seen it with a shorter
             # duration would wait for less: nobody could know better.
             electors = [elector for elector in self.store.electors if elector.is_alive]
-            if all(elector.seen_duration >= record.duration for elector in electors):
+            # Nor can one who was frozen tell a second deletion from the first: creating is conditional on no version.
+            has_settled = self.world.now > self.store.deleted_at + 2 * MISLEADING
+            if has_settled and all(elector.seen_duration >= record.duration for elector in electors):
                 self.store.force(None, "operator")
         elif what < 0.75:
             self.store.force(replace(record, holder=""), "operator")
         else:
             self.store.force(replace(record, holder="stranger"), "operator")
-            self.world.after(self.world.between(0.1, 25), self._restore, record.holder)
+            self.world.after(self.world.between(0.1, 25), self._restore, record)
 
-    def _restore(self, holder: str) -> None:
+    def _restore(self, before: Record) -> None:
         record = self.store.record
-        if record is not None and record.holder == "stranger":
-            self.store.force(replace(record, holder=holder), "operator")
+        if record is not None and record.holder == "stranger" and record.instance == before.instance:
+            self.store.force(replace(record, holder=before.holder), "operator")
 
 
 class GoClient:
