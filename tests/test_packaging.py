@@ -89,5 +89,4 @@ def test_what_the_code_imports_is_declared(requirements: set[str]) -> None:
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 imported.add(node.module.partition(".")[0])
     declared = {"yaml" if name == "pyyaml" else name for name in requirements}
-    part_of = {"pydantic_core": "pydantic"}
-    assert {part_of.get(name, name) for name in imported} - sys.stdlib_module_names - {"awaitelect"} <= declared
+    assert imported - sys.stdlib_module_names - {"awaitelect"} <= declared

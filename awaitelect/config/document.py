@@ -9,11 +9,10 @@ import ast
 import inspect
 import json
 import sys
+from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
-
-from pydantic import BaseModel
 
 from awaitelect.config import rules
 from awaitelect.config.model import LEAVES, Leaf, Settings
@@ -25,7 +24,7 @@ BEGIN, END = "<!-- settings:begin -->", "<!-- settings:end -->"
 
 
 @cache
-def _meanings(section: type[BaseModel]) -> dict[str, str]:
+def _meanings(section: type) -> dict[str, str]:
     """The docstrings under the fields. Read here only: reading source is too slow for every start."""
     tree = ast.parse(inspect.getsource(section)).body[0]
     assert isinstance(tree, ast.ClassDef)
@@ -77,14 +76,14 @@ def schema() -> dict[str, Any]:
     return top
 
 
-def _section(section: type[BaseModel]) -> dict[str, Any]:
+def _section(section: type) -> dict[str, Any]:
     properties: dict[str, Any] = {}
-    for name, field in section.model_fields.items():
+    for one in fields(section):
         # A leaf only holds its place here, so that keys stand in the model's order.
-        inner = field.annotation
-        properties[name] = {}
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            properties[name] = {"description": inspect.getdoc(inner), **_section(inner)}
+        properties[one.name] = {}
+        if is_dataclass(one.default):
+            inner = type(one.default)
+            properties[one.name] = {"description": inspect.getdoc(inner), **_section(inner)}
     # null: all keys below may be commented out.
     kinds: Any = "object" if section is Settings else ["object", "null"]
     return {"type": kinds, "additionalProperties": False, "properties": properties}

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import durationpy
-from pydantic_core import core_schema
 
 LONGEST = 2**31 - 1
 """Seconds of a duration at most: what leaseDurationSeconds can hold."""
@@ -60,10 +59,6 @@ class Kind:
     """What `parse` wants, from the text of a variable; None: the text is YAML in flow style, or JSON."""
     secret: bool = False
     """The value must not be shown."""
-
-    def __get_pydantic_core_schema__(self, source: Any, rest: Any) -> core_schema.CoreSchema:
-        # Only `parse` decides: one plain function per field is what pydantic builds fastest.
-        return core_schema.no_info_plain_validator_function(self.parse)
 
 
 def shown(value: Any) -> str:

@@ -7,11 +7,9 @@ rules.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Annotated, Any, Literal, NamedTuple, get_args
-
-from pydantic import BaseModel, ConfigDict
-from pydantic.fields import FieldInfo
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_type_hints
 
 from awaitelect.config.kinds import DURATION, FLAG, Kind, choice_kind, number_kind, text_kind, whole_kind
 from awaitelect.config.listen import LISTEN, Listen
@@ -40,11 +38,8 @@ Duration = Annotated[float, DURATION]
 Flag = Annotated[bool, FLAG]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Election(_Section):
+@dataclass(frozen=True)
+class Election:
     """Who is elected, and how fast."""
 
     enabled: Flag = True
@@ -65,7 +60,8 @@ class Election(_Section):
     """What comes after lost leadership: `follow` waits for the next turn, `exit` ends with status 75."""
 
 
-class Lock(_Section):
+@dataclass(frozen=True)
+class Lock:
     """What the instances compete for."""
 
     backend: Annotated[Backend, choice_kind(*get_args(Backend))] = "kubernetes"
@@ -82,7 +78,8 @@ class Lock(_Section):
     """The path of the lease file; needed with backend `file`."""
 
 
-class Backoff(_Section):
+@dataclass(frozen=True)
+class Backoff:
     """The pauses between restarts."""
 
     initial: Duration = 0.5
@@ -97,7 +94,8 @@ class Backoff(_Section):
     """How long the command must run for the count of its failures to start anew."""
 
 
-class Restart(_Section):
+@dataclass(frozen=True)
+class Restart:
     """What happens when the command ends by itself."""
 
     policy: Annotated[Policy, choice_kind(*get_args(Policy))] = "on-failure"
@@ -109,7 +107,8 @@ class Restart(_Section):
     """What follows one failure more: let another instance lead, exit, or hold the lease with nothing running."""
 
 
-class Stop(_Section):
+@dataclass(frozen=True)
+class Stop:
     """How the command is stopped."""
 
     signal: Annotated[int, SIGNAL] = 15
@@ -120,23 +119,26 @@ class Stop(_Section):
     """Who gets the stop signal: `mixed` the main process, `group` its whole group, both with SIGKILL to all; `process` the main process alone."""  # noqa: E501
 
 
-class Signals(_Section):
+@dataclass(frozen=True)
+class Signals:
     """What happens to signals that awaitelect gets."""
 
-    rewrite: Annotated[dict[int, int], REWRITE] = {}
+    rewrite: Annotated[dict[int, int], REWRITE] = field(default_factory=dict)
     """Signals that are forwarded as another one; `none` drops them."""
     target: Annotated[Target, choice_kind(*get_args(Target))] = "main"
     """Who gets forwarded signals: the main process of the command, or its whole group."""
 
 
-class Status(_Section):
+@dataclass(frozen=True)
+class Status:
     """The status page."""
 
     listen: Annotated[Listen | None, LISTEN] = None
     """The address of the status page and metrics such as `:9999`; empty: none."""
 
 
-class Log(_Section):
+@dataclass(frozen=True)
+class Log:
     """The log lines of awaitelect itself, on stderr."""
 
     level: Annotated[Level, choice_kind(*get_args(Level))] = "info"
@@ -145,14 +147,15 @@ class Log(_Section):
     """How lines are written; `auto` is text on a terminal and logfmt elsewhere."""
 
 
-class Settings(_Section):
+@dataclass(frozen=True)
+class Settings:
     """All settings. Each has a default but for the lock and the command."""
 
     election: Election = Election()
     lock: Lock = Lock()
     command: Annotated[tuple[str, ...], COMMAND] = ()
     """The program and its arguments; what stands on the command line wins."""
-    env: Annotated[dict[str, str], ENV] = {}
+    env: Annotated[dict[str, str], ENV] = field(default_factory=dict)
     """Variables set for the command, over those of `env_file`."""
     env_file: Annotated[tuple[EnvFile, ...], ENV_FILES] = ()
     """Files with variables for the command, in the syntax of systemd's EnvironmentFile; later ones win."""
@@ -177,7 +180,7 @@ class Leaf(NamedTuple):
     path: tuple[str, ...]
     kind: Kind
     default: Any
-    section: type[BaseModel]
+    section: type
 
     @property
     def key(self) -> str:
@@ -190,17 +193,18 @@ class Leaf(NamedTuple):
         return PREFIX + "_".join(self.path).upper()
 
 
-def _leaves(section: type[BaseModel], path: tuple[str, ...]) -> Iterator[Leaf]:
-    for name, field in section.model_fields.items():
-        kind = _kind(field)
+def _leaves(section: type, path: tuple[str, ...]) -> Iterator[Leaf]:
+    hints = get_type_hints(section, include_extras=True)
+    for one in fields(section):
+        kind = next((said for said in get_args(hints[one.name])[1:] if isinstance(said, Kind)), None)
         if kind:
-            yield Leaf((*path, name), kind, field.default, section)
-        elif isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from _leaves(field.annotation, (*path, name))
+            yield Leaf((*path, one.name), kind, _default(one), section)
+        else:
+            yield from _leaves(hints[one.name], (*path, one.name))
 
 
-def _kind(field: FieldInfo) -> Kind | None:
-    return next((one for one in field.metadata if isinstance(one, Kind)), None)
+def _default(one: Field[Any]) -> Any:
+    return one.default if one.default_factory is MISSING else one.default_factory()
 
 
 LEAVES: dict[str, Leaf] = {leaf.key: leaf for leaf in _leaves(Settings, ())}
@@ -222,3 +226,26 @@ def value_of(settings: Settings, key: str) -> Any:
     for name in LEAVES[key].path:
         value = getattr(value, name)
     return value
+
+
+def settings_of(values: Mapping[str, Any]) -> Settings:
+    """The settings with these values, by key, and the defaults for the others. The values are what a Kind accepted."""
+    tree: dict[str, Any] = {}
+    for key, value in values.items():
+        section = tree
+        *path, name = LEAVES[key].path
+        for step in path:
+            section = section.setdefault(step, {})
+        section[name] = value
+    built: Settings = _built(Settings, tree)
+    return built
+
+
+def _built(section: type, values: dict[str, Any]) -> Any:
+    defaults = {one.name: _default(one) for one in fields(section)}
+    return section(
+        **{
+            name: _built(type(defaults[name]), value) if is_dataclass(defaults[name]) else value
+            for name, value in values.items()
+        }
+    )

@@ -111,6 +111,6 @@ def _grace(settings: Settings, origins: Mapping[str, str]) -> list[str]:
         f"stop.timeout ({origins['stop.timeout']}) is {seconds(settings.stop.timeout)}, but when leadership is lost "
         f"election.lease_duration ({origins['election.lease_duration']}) leaves "
         f"{seconds(settings.election.lease_duration)} − {seconds(settings.election.kill_margin)} − "
-        f"{seconds(settings.election.renew_deadline)} − {seconds(KILL_LEAD)} = {seconds(grace)}: it is cut to that then, and whole in a "
-        f"planned stop"
+        f"{seconds(settings.election.renew_deadline)} − {seconds(KILL_LEAD)} = {seconds(grace)}: "
+        "it is cut to that then, and whole in a planned stop"
     ]

@@ -9,16 +9,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
-
-from pydantic import ValidationError
+from dataclasses import dataclass, field, replace
 
 from awaitelect.config import compat, layers, rules
 from awaitelect.config.env_file import read_env_file
 from awaitelect.config.kinds import Reason, Refused, kind_of, shown
 from awaitelect.config.layers import Found, Layer
-from awaitelect.config.model import LEAVES, Settings, value_of
+from awaitelect.config.model import LEAVES, Leaf, Settings, settings_of, value_of
 from awaitelect.config.reading import Unreadable
 from awaitelect.core.lease import Timing
 from awaitelect.errors import ConfigError
@@ -180,26 +177,29 @@ class _Merge:
 
     def _judge(self) -> Settings:
         """The model of all values that are accepted; the others are told, and have their default in it."""
-        while True:
+        values, refused = {}, set()
+        for key, leaf in LEAVES.items():
+            found = self.found.get(key)
+            if found is None or (found.value is None and found.node is None):
+                continue
             try:
-                return Settings.model_validate(_tree(self.found))
-            except ValidationError as error:
-                refused = {self._refused(one) for one in error.errors(include_url=False, include_input=False)}
-                self.doubtful |= refused
-                self.found = {key: one for key, one in self.found.items() if key not in refused}
+                values[key] = leaf.kind.parse(found.value)
+            except Refused as error:
+                refused.add(key)
+                self._tell_refusal(leaf, found, error.reasons)
+        self.doubtful |= refused
+        self.found = {key: one for key, one in self.found.items() if key not in refused}
+        return settings_of(values)
 
-    def _refused(self, error: Any) -> str:
-        key = ".".join(str(step) for step in error["loc"])
-        leaf, found = LEAVES[key], self.found[key]
-        cause = error.get("ctx", {}).get("error")
-        reasons = cause.reasons if isinstance(cause, Refused) else (Reason(error["msg"]),)
+    def _tell_refusal(self, leaf: Leaf, found: Found, reasons: tuple[Reason, ...]) -> None:
         # A value that is only derived from a refused one is wrong for the same reason.
         told = found.origin.startswith("default: of")
         for reason in () if told else reasons:
             inside = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in reason.at)
             what = reason.found or (kind_of(found.value) if leaf.kind.secret else shown(found.value))
-            self.problems.append(f"{found.place(reason.at)}: {key}{inside}: found {what}, expected {reason.expected}")
-        return key
+            self.problems.append(
+                f"{found.place(reason.at)}: {leaf.key}{inside}: found {what}, expected {reason.expected}"
+            )
 
     def _fit_margin(self, settings: Settings) -> Settings:
         """Durations that k8s-await-election accepts are accepted: the margin, which it does not have, gives way."""
@@ -214,8 +214,7 @@ class _Merge:
             f"({self._origin('election.renew_deadline')}) and election.lease_duration "
             f"({self._origin('election.lease_duration')})"
         )
-        election = settings.election.model_copy(update={"kill_margin": margin})
-        return settings.model_copy(update={"election": election})
+        return replace(settings, election=replace(settings.election, kill_margin=margin))
 
     def _origin(self, key: str) -> str:
         return self.found[key].origin if key in self.found else DEFAULT
@@ -234,19 +233,6 @@ class _Merge:
             variables |= of_file
             self.warnings += ignored
         return variables | settings.env
-
-
-def _tree(found: Layer) -> dict[str, Any]:
-    tree: dict[str, Any] = {}
-    for key, one in found.items():
-        if one.value is None and one.node is None:
-            continue
-        section = tree
-        *path, name = LEAVES[key].path
-        for step in path:
-            section = section.setdefault(step, {})
-        section[name] = one.value
-    return tree
 
 
 def _one_line(text: str) -> str:

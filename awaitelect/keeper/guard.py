@@ -165,11 +165,7 @@ class Guard:
             again = self._cause == "shutdown" and self.phase == Phase.STOPPING
             self._cause = "shutdown"
             group = self.settings.kill_mode == "group"
-            return actions + (
-                [Signal(stop_signal, group=self.settings.kill_mode == "group")]
-                if again and self.phase == Phase.STOPPING
-                else []
-            )
+            return [*actions, Signal(stop_signal, group)] if again else actions
         if self.phase != Phase.ENDED:
             self.phase, self._cause = Phase.ENDED, "shutdown"
         return [*actions, self._gone()]

@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import aiohttp
-
 from awaitelect.core.lease import Observed, Record
 from awaitelect.errors import Conflict, StoreUnavailable
 from awaitelect.stores.kubernetes_access import SERVICE_ACCOUNT, AccessSource
 from awaitelect.stores.kubernetes_client import Answer, Pool, parse_object
+from awaitelect.stores.lean_aiohttp import aiohttp
 from awaitelect.stores.wire import merge_record, parse_record, parse_version
 
 _log = logging.getLogger("awaitelect.stores")

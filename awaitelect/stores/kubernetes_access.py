@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from awaitelect.errors import AwaitelectError, ConfigError, StoreUnavailable
+from awaitelect.stores import lean_aiohttp  # noqa: F401  # before the client imports it whole
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 BARE_PACKAGES = ("kubernetes", "kubernetes.aio", "kubernetes.aio.config")

@@ -19,10 +19,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-import aiohttp
-
 from awaitelect.errors import StoreUnavailable
 from awaitelect.stores.kubernetes_access import Access, AccessSource
+from awaitelect.stores.lean_aiohttp import aiohttp
 
 _NOT_STORED = frozenset({400, 401, 403, 404, 405, 409, 413, 415, 422, 429})
 """Answers that a server gives before it stores anything."""

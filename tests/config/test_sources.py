@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from itertools import combinations
 from pathlib import Path
 
@@ -171,7 +172,7 @@ def test_the_option_lock_names_the_whole_lock(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
     path.write_text("lock: {name: demo, namespace: one, context: c}\n")
     loaded = load({"config": str(path), "lock": "file:/x"}, ["true"], {})
-    assert loaded.settings.lock.model_dump() == {
+    assert asdict(loaded.settings.lock) == {
         "backend": "file", "name": None, "namespace": None, "kubeconfig": None, "context": None, "path": "/x",
     }  # fmt: skip
     assert loaded.warnings == [] and loaded.origins["lock.name"] == "default"
