@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.instances import Fleet, Watched, eventually, now
+from tests.e2e.instances import Fleet, Watched, children_of, eventually, now, state_of
 from tests.e2e.locks import Lock
 
 NEVER = {"restart": {"policy": "never"}}
@@ -188,3 +188,22 @@ def test_output_held_by_an_orphan_does_not_delay_the_end(fleet: Fleet, file_lock
     begun = now()
     assert one.ends() == 4
     assert now() < begun + 5
+
+
+def test_hundreds_of_restarts_leave_no_open_file_and_no_zombie(fleet: Fleet, file_lock: Lock) -> None:
+    """P19: what is lost with each run adds up in a supervisor that runs for months."""
+    back = {"initial": "1ms", "factor": 1, "jitter": 0}
+    settings = {"restart": {"backoff": back, "max_restarts": 100_000}, "log": {"level": "warning"}}
+    one = fleet.start("one", file_lock, command=["false"], settings=settings)
+    one.says("starting it again", 20)
+    before = open_files(one.pid)
+    one.says("starting it again", 320)
+    assert open_files(one.pid) <= before + 6, "a run in flight has a few"
+    eventually(lambda: not any(state_of(pid) == "Z" for pid in children_of(one.pid)), "no zombie is left")
+    assert len(children_of(one.pid)) <= 4
+    one.tell(signal.SIGTERM)
+    assert one.ends() == 1
+
+
+def open_files(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
