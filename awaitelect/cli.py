@@ -54,9 +54,15 @@ def _run(options: dict[str, str], command: list[str], mask: set[int]) -> NoRetur
         _become(command, mask)
     if check:
         _check(options, command, mask)
+    from awaitelect.keeper.launch import launch
+
+    try:
+        launched = launch()  # it takes the longest to be ready, so it goes first
+    except OSError:
+        launched = None  # the keeper tries again, and says why
     from awaitelect.keeper.loop import Keeper
 
-    os._exit(Keeper(options, command, mask).run())
+    os._exit(Keeper(options, command, mask).run(launched))
 
 
 def is_configured(options: Mapping[str, str], environ: Mapping[str, str]) -> bool:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import sys
 from collections.abc import Iterator
 
-from awaitelect.protocol import ELECTOR_SOCKET, MAX_MESSAGE, Hello, Message, Settings, decode, encode
+from awaitelect.keeper.launch import launch
+from awaitelect.protocol import MAX_MESSAGE, Hello, Message, Settings, decode, encode
 
 STARTUP = 30.0
 """Seconds in which an elector must have said its first word."""
@@ -40,26 +40,11 @@ class Elector:
         """Our end of the socket; -1 if there is none."""
         return self._socket.fileno() if self._socket else -1
 
-    def spawn(self, hello: Hello, now: float) -> None:
-        """Start an elector and greet it. Raises OSError where no process can be had."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
-        try:
-            self.pid = os.posix_spawn(
-                sys.executable,
-                [sys.executable, "-P", "-m", "awaitelect.elector"],
-                os.environ,
-                file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), ELECTOR_SOCKET)],
-                setpgroup=0,  # Ctrl-C is for the keeper, who tells it in good time
-                setsigmask=signal.valid_signals(),  # until it has its own set-up: it ends when the keeper says so
-                setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),
-            )
-        except OSError:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
+    def spawn(self, hello: Hello, now: float, launched: tuple[int, int] | None = None) -> None:
+        """Start an elector, or take the one just launched, and greet it. Raises OSError where no process can be had."""
+        pid, fd = launched or launch()
         self.close()
-        self._socket, self.restart_at = ours, None
+        self.pid, self._socket, self.restart_at = pid, socket.socket(fileno=fd), None
         self.spawned_at = self.heard_at = now
         self.has_spoken = self._is_measured = False
         self.send(hello)

@@ -50,9 +50,9 @@ class Keeper:
         self._passing = False
         self._bad_configuration = False
 
-    def run(self) -> int:
-        """Keep the promise until the end. Returns the exit status."""
-        self._spawn_elector()
+    def run(self, launched: tuple[int, int] | None = None) -> int:
+        """Keep the promise until the end. Returns the exit status. `launched`: pid and socket of the first elector."""
+        self._spawn_elector(launched)
         tree.become_subreaper()
         poll = select.poll()
         poll.register(self._signals.read_fd, select.POLLIN)
@@ -200,7 +200,7 @@ class Keeper:
 
     # ------------------------------------------------------------------ the elector
 
-    def _spawn_elector(self) -> None:
+    def _spawn_elector(self, launched: tuple[int, int] | None = None) -> None:
         grant = self._guard.grant if self._guard else None
         hello = protocol.Hello(
             self._instance,
@@ -211,7 +211,7 @@ class Keeper:
         )
         now = clock.now()
         try:
-            self._elector.spawn(hello, now)
+            self._elector.spawn(hello, now, launched)
         except OSError as error:
             self._log.error(f"cannot start the elector: {error.strerror}")
             self._elector.spawned_at = now
