@@ -142,6 +142,8 @@ class Keeper:
 
     def _take_signal(self, number: int) -> None:
         rewritten = self._guard.settings.signal_rewrite.get(number, number) if self._guard else number
+        if rewritten == signal.SIGTSTP and not self._command.has_terminal:
+            rewritten = signal.SIGSTOP  # in a session without a shell the kernel lets nobody be stopped by SIGTSTP
         name = signals.name(number)
         hung_up = number == signal.SIGHUP and self._command.has_terminal
         if number in signals.SHUTDOWN or hung_up:
