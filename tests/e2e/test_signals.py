@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.instances import PROGRAM, Fleet, Watched, eventually, is_alive, kill, now, state_of
+from tests.e2e.instances import PROGRAM, Fleet, Watched, eventually, is_alive, kill, now, renews, state_of
 from tests.e2e.locks import Lock
 
 STOPS = [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT]
@@ -134,6 +134,19 @@ def test_a_suspended_command_ends_in_order(fleet: Fleet, file_lock: Lock) -> Non
     eventually(lambda: state_of(pid) == "T", "it is suspended")
     one.tell(signal.SIGTERM)
     assert one.ends() == 6
+
+
+def test_a_suspended_instance_suspends_its_command_and_keeps_the_lease(fleet: Fleet, file_lock: Lock) -> None:
+    """P9: SIGTSTP and SIGCONT. The keeper stays awake: it has grants to acknowledge."""
+    one = fleet.start("one", file_lock)
+    pid = one.started().pid
+    for _ in range(2):
+        one.tell(signal.SIGTSTP)
+        eventually(lambda: state_of(pid) == "T", "it is suspended")
+        renews(file_lock, 3)
+        one.tell(signal.SIGCONT)
+        eventually(lambda: state_of(pid) != "T", "it goes on")
+    assert len(one.entries("start")) == 1
 
 
 def test_escaped_daemons_are_dead_before_the_end_and_before_the_release(fleet: Fleet, lock: Lock) -> None:

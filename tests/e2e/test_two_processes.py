@@ -135,6 +135,36 @@ def test_a_keeper_stopped_for_longer_than_the_lease_runs_nothing_when_it_wakes_u
     assert first.ends() == -signal.SIGKILL
 
 
+def test_an_elector_killed_during_the_stop_is_replaced_and_the_lease_released(fleet: Fleet, file_lock: Lock) -> None:
+    """The command is not hurried by it, and the next need not wait for the lease to run out."""
+    first = fleet.start("first", file_lock, "linger=2.5", settings={"election": SLOW, "stop": {"timeout": "60s"}})
+    first.started()
+    second = fleet.start("second", file_lock, settings={"election": SLOW})
+    second.follows()
+    first.tell(signal.SIGTERM)
+    eventually(lambda: first.signals() == [signal.SIGTERM], "it is asked to stop")
+    kill(first.elector)
+    assert first.ends() == 0
+    assert first.signals() == [signal.SIGTERM]
+    assert first.entries("end") != []
+    record = file_lock.record()
+    assert (record is not None and record.released_by == record.instance) or record.holder == "second"
+    second.started()
+
+
+def test_a_keeper_stopped_for_a_moment_changes_nothing(fleet: Fleet, file_lock: Lock) -> None:
+    """No acknowledgement comes meanwhile; patience lasts until the grant's own date."""
+    one = fleet.start("one", file_lock, settings={"election": {"lease_duration": 9, "renew_deadline": 8}})
+    start = one.started()
+    elector = one.elector
+    for _ in range(3):
+        kill(one.pid, signal.SIGSTOP)
+        renews(file_lock, 2)
+        kill(one.pid, signal.SIGCONT)
+        renews(file_lock, 2)
+    assert one.entries("start") == [start] and one.signals() == [] and one.elector == elector
+
+
 def test_keeper_and_elector_stopped_for_longer_than_the_lease_never_make_two(fleet: Fleet, file_lock: Lock) -> None:
     """The whole instance frozen but for its command, which nobody can end: a stopped machine's cgroup freezes that too.
 
