@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,18 @@ from tests.e2e.instances import Fleet
 from tests.e2e.locks import FileLock, KubernetesLock, Lock
 
 NAMESPACE = "e2e"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _default_signals() -> Iterator[None]:
+    """What was ignored when the tests were started (nohup, a shell's &) would be for every command too."""
+    changed = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)}
+    for number, action in changed.items():
+        if action == signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    yield
+    for number, action in changed.items():
+        signal.signal(number, action)
 
 
 @pytest.fixture
