@@ -117,7 +117,8 @@ class Keeper:
             actions = self._guard.on_wake(now)
             if (at := self._guard.wake_at) is not None and at <= now:
                 # Both dates have passed, after a suspension: the SIGCONT of a stop would only wake the command up.
-                actions = [one for one in actions if not isinstance(one, guard.Signal)] + self._guard.on_wake(now)
+                later = self._guard.on_wake(now)
+                actions = [*(one for one in actions if not isinstance(one, guard.Signal)), *later]
             self._perform(actions)
         if self._end_by is not None and now >= self._end_by:
             if self._elector.pid is not None:
