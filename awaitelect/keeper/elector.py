@@ -12,6 +12,8 @@ from awaitelect.protocol import MAX_MESSAGE, Hello, Message, Settings, decode, e
 
 STARTUP = 30.0
 """Seconds in which an elector must have said its first word."""
+LEAST_STARTUP = 1.0
+"""Seconds that an elector's start counts at least: the machine may be busier by the time that its successor starts."""
 SILENCE = 200.0
 """Seconds after which an elector that holds no grant counts as hung: a follower speaks once a minute."""
 YOUNG = 5.0
@@ -27,8 +29,8 @@ class Elector:
         self.spawned_at = 0.0
         self.heard_at = 0.0
         """The instant of its last message, or of its start."""
-        self.startup = 0.5
-        """Seconds from spawning one to its first word about the lease, as last measured."""
+        self.startup = LEAST_STARTUP
+        """Seconds from spawning one to its first word about the lease, as last measured, or LEAST_STARTUP."""
         self.restart_at: float | None = None
         self.has_spoken = False
         self._is_measured = False
@@ -80,7 +82,7 @@ class Elector:
             if not self._is_measured and not isinstance(message, Settings):
                 # The settings come before the slow imports and the first answer of the store.
                 self._is_measured = True
-                self.startup = now - self.spawned_at
+                self.startup = max(LEAST_STARTUP, now - self.spawned_at)
             yield message
 
     def kill(self) -> None:
