@@ -202,7 +202,7 @@ def test_hundreds_of_restarts_leave_no_open_file_and_no_zombie(fleet: Fleet, fil
     eventually(lambda: not any(state_of(pid) == "Z" for pid in children_of(one.pid)), "no zombie is left")
     assert len(children_of(one.pid)) <= 4
     one.tell(signal.SIGTERM)
-    assert one.ends() == 1
+    assert one.ends() in (1, 128 + signal.SIGTERM), "a run in flight may get it"
 
 
 def open_files(pid: int) -> int:
