@@ -215,8 +215,10 @@ class Guard:
             return []
         if self.phase == Phase.RUNNING:
             self._cause = "deadline"
+            # After a suspension both dates may have passed: the SIGCONT of a stop would only wake the command up.
+            grace = now < self.grant.kill_by - KILL_LEAD
             note = Note("error", "the lease was not renewed in time: stopping the command")
-            return [note, *self._stop(self.settings.stop_signal, True, now)]
+            return [note, *self._stop(self.settings.stop_signal, grace, now)]
         if self.phase == Phase.BACKOFF:
             return self._start(now) if self._may_start(now) else self._be_idle("deadline")
         if self.phase == Phase.HELD:

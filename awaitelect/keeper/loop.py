@@ -114,12 +114,7 @@ class Keeper:
     def _notice_time(self) -> None:
         now = clock.now()
         if self._guard:
-            actions = self._guard.on_wake(now)
-            if (at := self._guard.wake_at) is not None and at <= now:
-                # Both dates have passed, after a suspension: the SIGCONT of a stop would only wake the command up.
-                later = self._guard.on_wake(now)
-                actions = [*(one for one in actions if not isinstance(one, guard.Signal)), *later]
-            self._perform(actions)
+            self._perform(self._guard.on_wake(now))
         if self._end_by is not None and now >= self._end_by:
             if self._elector.pid is not None:
                 self._log.warning(f"the elector has not ended within {ELECTOR_TIME:.0f}s: killing it")

@@ -163,12 +163,12 @@ def test_a_newer_grant_extends_the_time_to_stop_in() -> None:
     assert it.phase == Phase.STOPPING  # a stop that has begun is not called off
 
 
-def test_both_dates_that_have_passed_mean_stop_and_kill() -> None:
-    """E18. A machine that slept: the second look kills."""
+def test_a_command_whose_both_dates_have_passed_is_killed_without_being_asked() -> None:
+    """The machine was suspended: others may run by now, and SIGCONT after a stop signal would only wake it up."""
     it = running()
-    assert words(it.on_wake(3600)) == ["signal 15"]
-    assert it.wake_at <= 3600
     assert words(it.on_wake(3600)) == ["kill all"]
+    assert it.phase == Phase.KILLING
+    assert words(it.on_exited(-9, False, 3600) + it.on_empty(3600)) == ["gone 1 deadline 137"]
 
 
 def test_what_was_killed_is_swept_until_it_is_empty() -> None:
