@@ -7,6 +7,7 @@ PID namespace of a container or the cgroup of a systemd service covers those.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 
@@ -44,5 +45,7 @@ def _carries(pid: int, mark: bytes) -> bool:
     try:
         with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:
             return mark in file.read().split(b"\0")
-    except OSError:
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise  # that is no answer
         return False

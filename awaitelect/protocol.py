@@ -132,6 +132,8 @@ class Hello(NamedTuple):
     """When everything under that grant is dead, in seconds; None: there was none."""
     options: dict[str, str] = {}
     command: list[str] = []
+    lock: str = ""
+    """The lock of that grant: another one would be another election. Empty: there was none."""
 
 
 class Ack(NamedTuple):

@@ -25,6 +25,8 @@ RELEASE_TIME = 4.0
 """Seconds that a release may take before it is left to run out: the keeper waits for 5."""
 GIVE_UP_PAUSE = 10.0
 """Seconds, at least, that an instance whose command keeps failing leaves the lease to others."""
+OVERSLEPT, PATIENCE = 0.5, 0.3
+"""Seconds: woken up this much too late, wait so long before a keeper that has said nothing is taken for dead."""
 
 _TRIGGERS = {
     "finished": "command_finished",
@@ -92,6 +94,7 @@ class Election:
         self._last_kill_by = last_kill_by
         self._command_runs = False
         self._acted = False  # for a dead or silent keeper
+        self._patient_until = -math.inf
         self._ending = False
         self._status: int | None = None
         self._left = False
@@ -105,7 +108,7 @@ class Election:
         """What to do about `event`, in order."""
         self._now, self._actions = now, []
         before = self.state
-        self._notice_time()  # a date that has passed goes before whatever else has happened
+        self._notice_time(event)  # a date that has passed goes before whatever else has happened
         getattr(self, "_on_" + type(event).__name__)(event)
         self._proceed()
         if self.state != before:
@@ -160,11 +163,16 @@ class Election:
 
     # ------------------------------------------------------------------ time
 
-    def _notice_time(self) -> None:
+    def _notice_time(self, event: Event) -> None:
         if self.state == State.LEADER and self._now >= self._term_by:
             self._step_down("deadline_near", "the lease could not be renewed in time", "error")
-        if self._now >= self._silent_at:
-            self._act_for_keeper("the keeper is silent")
+        # Silence is judged by the alarm alone, before which all that has come from the keeper is heard.
+        if isinstance(event, messages.Woke) and self._now >= self._silent_at:
+            if self._now - self._silent_at > OVERSLEPT:
+                # We were stopped ourselves, and the keeper most likely with us: let it speak first.
+                self._patient_until = self._now + PATIENCE
+            else:
+                self._act_for_keeper("the keeper is silent")
 
     @property
     def _term_by(self) -> float:
@@ -177,8 +185,8 @@ class Election:
             return math.inf
         patience = self.timing.kill_margin / 4
         if self._command_runs and not self._grants.is_open:  # by a grant of the elector before this one
-            return self._last_kill_by + patience
-        return self._grants.silent_at(patience)
+            return max(self._last_kill_by + patience, self._patient_until)
+        return max(self._grants.silent_at(patience), self._patient_until)
 
     # ------------------------------------------------------------------ reads and writes
 

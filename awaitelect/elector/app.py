@@ -16,6 +16,9 @@ from awaitelect.errors import EXIT_CONFIG, EXIT_INTERNAL, ConfigError
 from awaitelect.logs import Log
 from awaitelect.protocol import ELECTOR_SOCKET, Hello, Settings
 
+FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT, signal.SIGSYS, signal.SIGTRAP}
+"""Whoever catches a fault of its own has it again at once, for ever."""
+
 
 def main() -> NoReturn:
     """Run as the keeper's child, with the socket to it as descriptor 3."""
@@ -49,7 +52,7 @@ def _shield() -> None:
 
     Caught and not ignored, so that programs that we start for credentials get the defaults.
     """
-    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD}:
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD} - FAULTS:
         try:
             quiet = number in (signal.SIGTTIN, signal.SIGTTOU, signal.SIGPIPE, signal.SIGXFSZ)
             signal.signal(number, signal.SIG_IGN if quiet else lambda number, frame: None)

@@ -12,6 +12,7 @@ from awaitelect.elector.channel import Channel
 from awaitelect.elector.guard import TreeGuard
 from awaitelect.elector.library_logs import route
 from awaitelect.elector.loop import ElectionLoop
+from awaitelect.errors import ConfigError
 from awaitelect.logs import Log
 from awaitelect.protocol import Hello
 from awaitelect.stores import LeaseStore
@@ -33,8 +34,12 @@ async def elect(loaded: Loaded, hello: Hello, channel: Channel, log: Log) -> int
         last_kill_by=math.inf if hello.kill_by is None else hello.kill_by,
     )
     store = await _store(loaded)
+    if hello.lock not in ("", store.lock):
+        raise ConfigError(
+            [f"the lock has changed from {hello.lock} to {store.lock}: that needs a restart of awaitelect"]
+        )
     log.configure(loaded.settings.log.level, loaded.settings.log.format, lock=store.lock)
-    loop = ElectionLoop(election, store, channel, TreeGuard(hello.instance, log), log)
+    loop = ElectionLoop(election, store, channel, TreeGuard(hello.instance, log, channel.keeper), log)
     listen = loaded.settings.status.listen
     if listen:
         from awaitelect.status import http

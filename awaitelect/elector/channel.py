@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 
 from awaitelect.protocol import MAX_MESSAGE, Hello, Message, decode, encode
 
@@ -17,6 +18,13 @@ class Channel:
 
     def fileno(self) -> int:
         return self._socket.fileno()
+
+    @property
+    def keeper(self) -> int:
+        """The pid of the process that made the pair."""
+        size = struct.calcsize("3i")
+        pid: int = struct.unpack("3i", self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))[0]
+        return pid
 
     def greeting(self) -> Hello:
         """The keeper's first message. Raises EOFError where there is no keeper."""
@@ -52,6 +60,8 @@ class Channel:
                 datagram, fds, _, _ = socket.recv_fds(self._socket, MAX_MESSAGE, 4)
             except BlockingIOError:
                 return None
+            except ConnectionResetError:
+                continue  # said once, before what it had sent last
             except OSError as error:
                 raise EOFError("the socket to the keeper is broken") from error
             if not datagram:

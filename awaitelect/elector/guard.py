@@ -18,11 +18,11 @@ PACE = 0.005
 class TreeGuard:
     """Knows the keeper and the command by pidfd: numbers are recycled."""
 
-    def __init__(self, instance: str, log: Log) -> None:
-        """Take hold of our parent, who is the keeper."""
+    def __init__(self, instance: str, log: Log, keeper: int) -> None:
+        """Take hold of the keeper, our parent as long as it lives."""
         self._instance = instance
         self._log = log
-        self._keeper = os.getppid()
+        self._keeper = keeper
         self._keeper_fd: int | None = None
         try:
             self._keeper_fd = os.pidfd_open(self._keeper)
@@ -50,11 +50,13 @@ class TreeGuard:
         else:
             while clock.now() < start_by and not self._has_ended(self._keeper_fd):  # noqa: ASYNC110  # no event tells
                 await asyncio.sleep(min(0.2, max(PACE, start_by - clock.now())))
+        empty_looks = 0  # a process that forks and ends may pass between listing and reading: one is not enough
         while True:
             self._kill(self._command_fd)
-            left = kill_carriers(self._instance)
-            keeper_ended = self._keeper == 1 or self._has_ended(self._keeper_fd)
-            if not left and keeper_ended and self._has_ended(self._command_fd):
+            # First whether they have ended, then the look: whoever still lived might have started more behind it.
+            ended = (self._keeper == 1 or self._has_ended(self._keeper_fd)) and self._has_ended(self._command_fd)
+            empty_looks = 0 if kill_carriers(self._instance) or not ended else empty_looks + 1
+            if empty_looks == 2:
                 return True
             if clock.now() >= end_by:
                 self._log.error("what the keeper left behind cannot be killed: the lease is left to run out")

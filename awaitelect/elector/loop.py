@@ -40,6 +40,7 @@ class ElectionLoop:
         self._alarm = clock.Alarm()
         self._tasks: set[asyncio.Task[None]] = set()
         self._watching = False
+        self._is_alone = False  # the keeper is no more
         self._left: asyncio.Future[int] | None = None
 
     async def run(self) -> int:
@@ -74,13 +75,15 @@ class ElectionLoop:
 
     def _ring(self) -> None:
         self._alarm.clear()
+        self._hear()
         self._feed(messages.Woke())
 
     def _hear(self) -> None:
-        while True:
+        while not self._is_alone:
             try:
                 heard = self._channel.receive()
             except EOFError:
+                self._is_alone = True
                 asyncio.get_running_loop().remove_reader(self._channel)
                 self._feed(messages.KeeperDied())
                 return
@@ -174,10 +177,14 @@ class ElectionLoop:
         self._watching = False  # the next read begins it anew
 
     async def _kill_tree(self, start_by: float) -> None:
-        timing = self._election.timing
-        if await self._guard.kill_tree(start_by, clock.now() + timing.lease_duration):
-            self._feed(messages.TreeKilled())
-        elif self._left and not self._left.done():
+        end_by = clock.now() + self._election.timing.lease_duration
+        try:
+            if await self._guard.kill_tree(start_by, end_by):
+                self._feed(messages.TreeKilled())
+                return
+        except OSError as error:
+            self._log.error(f"cannot find what the keeper left behind: {error}; the lease is left to run out")
+        if self._left and not self._left.done():
             self._left.set_result(EXIT_INTERNAL)
 
     def _grant(self, action: messages.Grant) -> protocol.Grant:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import signal
@@ -47,8 +49,13 @@ def look_up(argv0: str, settings: CommandSettings) -> tuple[str, int] | None:
 class Command:
     """One command, run after run; at most one run at a time."""
 
-    def __init__(self, instance: str, caught: Signals) -> None:
+    def __init__(self, instance: str, caught: Signals, deadman: clock.Alarm) -> None:
+        """`deadman` rings for the waiting shim when the keeper has let pass the date by which all must be dead."""
         self._instance = instance
+        self._deadman = deadman
+        self._start_by = 0.0
+        self.foreign: set[int] = set()
+        """Children that we had before we began, by an exec: not the command's."""
         self._caught = caught
         self._foreground = on_terminal()
         self._waiting: Shim | None = None
@@ -57,7 +64,7 @@ class Command:
         self.main_reaped = True
         self.is_pending = False
         """The order to start is given, and whether it was executed is not known yet."""
-        self._held_back: list[tuple[int, bool]] = []
+        self._held_back: list[tuple[int, bool, bool]] = []
 
     @property
     def has_terminal(self) -> bool:
@@ -71,7 +78,7 @@ class Command:
     def prepare(self) -> None:
         """Have a shim waiting. Raises OSError where no process can be had."""
         if self._waiting is None:
-            self._waiting = shim.fork(self._instance, self._caught, self._foreground)
+            self._waiting = shim.fork(self._instance, self._caught, self._foreground, self._deadman)
 
     def start(self, settings: CommandSettings, grant: Grant) -> None:
         """Give the order to start. Raises OSError where no process can be had; the rest comes as the verdict."""
@@ -89,9 +96,23 @@ class Command:
             "start_by": clock.to_ns(grant.term_by),
         }
         line = json.dumps(order).encode() + b"\n"
-        self.is_pending = True
-        while line:
-            line = line[os.write(self.main.order_fd, line) :]
+        self.is_pending, self._start_by = True, grant.term_by
+        try:
+            # All of it must go into the pipe: a shim that somebody has stopped reads nothing.
+            if len(line) > 65536:
+                fcntl.fcntl(self.main.order_fd, fcntl.F_SETPIPE_SZ, len(line))
+            os.set_blocking(self.main.order_fd, False)
+            if os.write(self.main.order_fd, line) < len(line):
+                raise OSError(errno.E2BIG, "command and environment are too large for a pipe")
+        except OSError:
+            tree.kill({self.main.pid})
+            self.forget()
+            raise
+
+    def expire(self, now: float) -> None:
+        """End a shim that has not followed its order while it may: somebody has stopped it."""
+        if self.is_pending and self.main and now >= self._start_by:
+            tree.kill({self.main.pid})
 
     def read_verdict(self) -> dict[str, str | int] | None:
         """What became of the order: {} if the command runs, why not otherwise, None if it is not known yet."""
@@ -103,8 +124,8 @@ class Command:
         verdict: dict[str, str | int] = json.loads(said) if said else {}
         self.is_pending = False
         held_back, self._held_back = self._held_back, []
-        for number, group in held_back:
-            self.signal(number, group=group)
+        for number, group, wake in held_back:
+            self.signal(number, group=group, wake=wake)
         return verdict
 
     def forget(self) -> None:
@@ -124,29 +145,38 @@ class Command:
 
     # ------------------------------------------------------------------ ending it
 
-    def signal(self, number: int, *, group: bool) -> None:
-        """Send a signal to the main process or to its group; SIGCONT after one that ends it, as it may be suspended."""
+    def signal(self, number: int, *, group: bool, wake: bool = False) -> None:
+        """Send a signal to the main process or to its group. `wake`: and SIGCONT after it, as it may be suspended."""
         if self.main is None:
             return
         if self.is_pending and number != signal.SIGKILL:
-            self._held_back.append((number, group))  # before its exec the shim would not hear it
+            self._held_back.append((number, group, wake))  # before its exec the shim would not hear it
             return
-        for sent in (
-            (number, signal.SIGCONT) if number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT) else (number,)
-        ):
+        for sent in (number, signal.SIGCONT) if wake else (number,):
             try:
-                if group:
+                if not group:
+                    if not self.main_reaped:
+                        signal.pidfd_send_signal(self.main.pidfd, sent)
+                elif not self.main_reaped or self._has_group():
                     os.killpg(self.main.pid, sent)
-                elif not self.main_reaped:
-                    signal.pidfd_send_signal(self.main.pidfd, sent)
             except ProcessLookupError:
                 pass
             except PermissionError:
                 pass  # it has become another user's; SIGKILL from our side will fail too, and be reported then
 
+    def _has_group(self) -> bool:
+        """Somebody of the command's group is there; else its number may be another's by now."""
+        for pid in tree.children():
+            try:
+                if self.main and os.getpgid(pid) == self.main.pid:
+                    return True
+            except ProcessLookupError:
+                pass
+        return False
+
     def survivors(self, elector: int | None) -> set[int]:
         """Our children that belong to the command, zombies included: empty means that nothing of it is alive."""
-        ours = {elector, self.waiting_pid}
+        ours = {elector, self.waiting_pid, *self.foreign}
         return {pid for pid in tree.children() if pid not in ours}
 
     def kill(self, elector: int | None) -> None:
@@ -156,10 +186,11 @@ class Command:
 
     def tell_survivors(self, elector: int | None) -> None:
         """SIGTERM to what the main process has left behind: its group, and those of other groups that are ours now."""
-        self.signal(signal.SIGTERM, group=True)
+        self.signal(signal.SIGTERM, group=True, wake=True)
         for pid in self.survivors(elector):
             try:
                 os.kill(pid, signal.SIGTERM)
+                os.kill(pid, signal.SIGCONT)
             except OSError:
                 pass  # another user's
 

@@ -68,6 +68,8 @@ class Elector:
                 datagram = self._socket.recv(MAX_MESSAGE)
             except BlockingIOError:
                 return
+            except ConnectionResetError:
+                continue  # said once, before what it had sent last
             except OSError:
                 datagram = b""
             if not datagram:
@@ -92,7 +94,7 @@ class Elector:
 
     def ended(self, now: float) -> None:
         """It has been reaped: another is due, at once after a long life, after a pause after a short one."""
-        if now - self.spawned_at >= YOUNG:
+        if self.has_spoken and now - self.spawned_at >= YOUNG:
             self._pause, self.early_deaths = FIRST_PAUSE, 0
             self.restart_at = now
         else:
@@ -109,7 +111,7 @@ class Elector:
         store may be silent, in seconds.
         """
         if not self.has_spoken:
-            return self.spawned_at + STARTUP
+            return self.heard_at + STARTUP
         if term_by is None:
             return self.heard_at + SILENCE
         return max(term_by - 3 * self.startup, self.heard_at + patience, self.spawned_at + YOUNG)

@@ -26,6 +26,8 @@ ELECTOR_TIME = 5.0
 PATIENCE_SHARE, PATIENCE_SLACK = 0.6, 0.5
 """An elector that leads may be silent for this share of the renew deadline and so many seconds more: it speaks after
 each request, and with the usual retry period (a fifth of the deadline) one without an answer ends at three fifths."""
+REAP_TIME = 1.0
+"""Seconds that what was killed at the end has to be gone: nothing may hold us up for ever."""
 FIRST_TRIES = 3
 """So many electors may die without a word before the keeper gives up."""
 
@@ -41,7 +43,8 @@ class Keeper:
         self._alarm = clock.Alarm()
         self._elector = Elector()
         self._guard: Guard | None = None
-        self._command = command.Command(self._instance, self._signals)
+        self._deadman = clock.Alarm()
+        self._command = command.Command(self._instance, self._signals, self._deadman)
         self._leave: protocol.Leave | None = None
         self._end_by: float | None = None
         """The elector has until then to release the lease and end."""
@@ -49,9 +52,12 @@ class Keeper:
         """The exit status, once it is certain; the loop ends."""
         self._passing = False
         self._bad_configuration = False
+        self._disabled = False
+        """The election was switched off in the file since we began: as good as a broken one."""
 
     def run(self, launched: tuple[int, int] | None = None) -> int:
         """Keep the promise until the end. Returns the exit status. `launched`: pid and socket of the first elector."""
+        self._command.foreign = tree.children() - ({launched[0]} if launched else set())
         self._spawn_elector(launched)
         tree.become_subreaper()
         poll = select.poll()
@@ -61,6 +67,7 @@ class Keeper:
         while self._status is None:
             listening = self._listen(poll, listening)
             self._alarm.set(self._wake_at())
+            self._deadman.set(self._dead_by())
             ready = {fd for fd, _ in poll.poll()}
             if self._alarm.fileno() in ready:
                 self._alarm.clear()
@@ -102,6 +109,12 @@ class Keeper:
             dates.append(self._hung_at())
         return min((at for at in dates if at is not None), default=None)
 
+    def _dead_by(self) -> float | None:
+        """When the waiting shim may take us for dead: we should have noticed a date, and killed, before it."""
+        if self._guard and self._guard.grant and self._guard.phase in (Phase.RUNNING, Phase.STOPPING):
+            return self._guard.grant.kill_by
+        return None
+
     def _hung_at(self) -> float:
         watched = self._guard and self._guard.phase in (Phase.RUNNING, Phase.BACKOFF, Phase.HELD)
         if self._guard and self._guard.grant and watched:
@@ -113,6 +126,7 @@ class Keeper:
 
     def _notice_time(self) -> None:
         now = clock.now()
+        self._command.expire(now)
         if self._guard:
             self._perform(self._guard.on_wake(now))
         if self._end_by is not None and now >= self._end_by:
@@ -133,10 +147,13 @@ class Keeper:
                 continue  # reaping is done once, below: one signal may stand for many ends
             self._take_signal(number)
         for pid, status in reaper.reap():
+            self._command.foreign.discard(pid)
             if pid == self._elector.pid:
                 self._elector_ended(status)
             elif pid == self._command.waiting_pid:
                 self._command.shim_ended()
+                if self._guard and self._guard.is_alive and status == -signal.SIGKILL:
+                    self._prepare()  # somebody has killed the third pair of eyes
             elif self._command.main and pid == self._command.main.pid:
                 self._main_ended(status)
 
@@ -210,7 +227,13 @@ class Keeper:
             grant.kill_by if grant else None,
             self._options,
             self._argv,
+            grant.environment.get("AWAITELECT_LOCK", "") if grant else "",
         )
+        if len(protocol.encode(hello)) > protocol.MAX_MESSAGE:
+            self._log.error(f"the command line is longer than the {protocol.MAX_MESSAGE} bytes that can be handled")
+            self._status = EXIT_CONFIG
+            self._elector.pid = launched[0] if launched else None
+            return
         now = clock.now()
         try:
             self._elector.spawn(hello, now, launched)
@@ -234,6 +257,8 @@ class Keeper:
             return
         self._elector.ended(now)
         said = guard.describe(status)
+        if self._disabled:
+            status = EXIT_CONFIG
         if self._guard is None:
             if status == EXIT_CONFIG:
                 self._status = EXIT_CONFIG
@@ -266,6 +291,11 @@ class Keeper:
 
     def _take_settings(self, settings: protocol.CommandSettings) -> None:
         self._log.configure(settings.log_level, settings.log_format, name=settings.name)
+        if not settings.enabled and self._guard is not None:
+            self._log.error("election.enabled is false now, which needs a restart of awaitelect")
+            self._disabled = True
+            return
+        self._disabled = False
         if not settings.enabled:
             self._passing, self._status = True, 0
             self._argv = settings.argv
@@ -297,7 +327,7 @@ class Keeper:
                 self._start(action.grant)
             elif isinstance(action, guard.Signal):
                 self._log.info(f"stopping the command with {signals.name(action.number)}")
-                self._command.signal(action.number, group=action.group)
+                self._command.signal(action.number, group=action.group, wake=True)
             elif isinstance(action, guard.TellSurvivors):
                 self._log.info("the command has ended and left processes behind: stopping them with SIGTERM")
                 self._command.tell_survivors(self._elector.pid)
@@ -332,8 +362,8 @@ class Keeper:
                 self._command.forget()
                 self._perform(guard_.on_empty(clock.now()))
         if guard_.is_alive:
-            if guard_.is_stuck and guard_.is_shutting_down:
-                self._status = 1  # what cannot be killed keeps the lease until it runs out
+            if guard_.is_stuck:
+                self._status = 1  # and the elector renews no more: the lease runs out
             return
         if self._bad_configuration and guard_.phase == Phase.IDLE:
             self._log.error("the configuration is broken and the command has stopped: ending")
@@ -359,16 +389,17 @@ class Keeper:
 
     def _clean_up(self) -> None:
         """End what is left of us, and reap it."""
-        self._elector.close()
         if self._elector.pid is not None:
-            self._elector.kill()
+            self._elector.kill()  # before its socket is closed, which it would take for our death
+        self._elector.close()
         self._command.dismiss_shim()
-        for pid in (self._elector.pid, self._command.waiting_pid):
-            if pid is not None:
-                try:
-                    os.waitpid(pid, 0)
-                except ChildProcessError:
-                    pass
+        left = {pid for pid in (self._elector.pid, self._command.waiting_pid) if pid is not None}
+        by = clock.now() + REAP_TIME
+        while left and clock.now() < by:
+            left -= {pid for pid, _ in reaper.reap()}
+            self._alarm.set(clock.now() + 0.001)
+            select.select([self._alarm], [], [], REAP_TIME)
+            self._alarm.clear()
         if not self._passing:
             self._log.info(f"ending with status {self._status}")
 
@@ -385,7 +416,12 @@ class Keeper:
                 os.chdir(settings.working_dir)
             if settings.umask is not None:
                 os.umask(settings.umask)
-            self._signals.restore()
+            tree.resign_as_subreaper()
+            signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+            for number in self._signals.take():
+                if number in signals.SHUTDOWN:
+                    os._exit(128 + number)
+            self._signals.restore()  # what has come since is pending, and goes to the command
             os.execvpe(settings.argv[0], settings.argv, environment)
         except OSError as error:
             self._log.error(f"cannot execute {settings.argv[0]!r}: {error.strerror}")

@@ -2,8 +2,8 @@
 
 It is a fork of the keeper and not a new interpreter: it starts in a millisecond and shares the keeper's memory.
 It waits in a session (or, on a terminal, a process group) of its own, so that what is meant for us does not reach it.
-While it waits it is the third pair of eyes: when the keeper dies, it kills every process that carries our mark, then
-itself.
+While it waits it is the third pair of eyes: when the keeper dies, or lets pass the date by which everything must be
+dead (a timer that the keeper moves on tells), it kills the keeper and every process that carries our mark, then itself.
 
 The order is one JSON object, up to the end of a line:
     argv, environment, working_dir, umask, start_by (nanoseconds)
@@ -14,13 +14,18 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
+import time
 from typing import Any, NamedTuple, NoReturn
 
 from awaitelect import clock
 from awaitelect.errors import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND
 from awaitelect.keeper import signals, tree
 from awaitelect.orphans import kill_carriers
+
+PATIENCE = 0.3
+"""Seconds that a keeper which has let its date pass has to notice it before it is taken for dead."""
 
 
 class Shim(NamedTuple):
@@ -34,7 +39,7 @@ class Shim(NamedTuple):
     """To read the verdict from: empty once the command has been executed."""
 
 
-def fork(instance: str, caught: signals.Signals, foreground: bool) -> Shim:
+def fork(instance: str, caught: signals.Signals, foreground: bool, deadman: clock.Alarm) -> Shim:
     """A new shim. Raises OSError where no process can be had.
 
     `foreground`: the command gets the terminal on standard input.
@@ -47,7 +52,7 @@ def fork(instance: str, caught: signals.Signals, foreground: bool) -> Shim:
         pid = os.fork()
         if pid == 0:
             try:
-                _live(instance, caught, foreground, keeper, order_read, verdict_write)
+                _live(instance, caught, foreground, keeper, order_read, verdict_write, deadman.fileno())
             finally:
                 os._exit(EXIT_NOT_EXECUTABLE)
     except OSError:
@@ -62,7 +67,7 @@ def fork(instance: str, caught: signals.Signals, foreground: bool) -> Shim:
 
 
 def _live(
-    instance: str, caught: signals.Signals, foreground: bool, keeper: int, order_fd: int, verdict_fd: int
+    instance: str, caught: signals.Signals, foreground: bool, keeper: int, order_fd: int, verdict_fd: int, deadman: int
 ) -> NoReturn:
     """From the fork to the exec, in the child."""
     signal.set_wakeup_fd(-1)
@@ -76,14 +81,32 @@ def _live(
         os.setpgid(0, 0)
     else:
         os.setsid()
-    _close_others({0, 1, 2, order_fd, verdict_fd})
-    line = _read_line(order_fd)
+    _close_others({0, 1, 2, order_fd, verdict_fd, deadman})
+    line = _read_line(order_fd) if _is_told(order_fd, deadman) else b""
     if not line:
+        if os.getppid() == keeper != 1:
+            os.kill(keeper, signal.SIGKILL)
         while kill_carriers(instance):
-            pass
+            time.sleep(0.005)  # what is not gone yet, or cannot be killed
         os._exit(0)
     os.write(verdict_fd, json.dumps(_become(json.loads(line), caught, foreground, keeper)).encode())
     os._exit(EXIT_NOT_EXECUTABLE)
+
+
+def _is_told(order_fd: int, deadman: int) -> bool:
+    """Wait for the keeper's order or end. False: a date has passed that it should have moved on or obeyed."""
+    poll = select.poll()
+    poll.register(order_fd, select.POLLIN)
+    poll.register(deadman, select.POLLIN)
+    while True:
+        if any(fd == order_fd for fd, _ in poll.poll()):
+            return True
+        # The whole machine may have slept, and the keeper be waking up beside us.
+        poll.unregister(deadman)
+        told = poll.poll(PATIENCE * 1000)
+        poll.register(deadman, select.POLLIN)
+        if not told and any(fd == deadman for fd, _ in poll.poll(0)):
+            return False
 
 
 def _become(order: dict[str, Any], caught: signals.Signals, foreground: bool, keeper: int) -> dict[str, Any]:

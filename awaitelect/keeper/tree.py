@@ -19,6 +19,11 @@ def become_subreaper() -> bool:
     return os.getpid() == 1 or _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
 
 
+def resign_as_subreaper() -> None:
+    """Undo that: it would outlive an exec."""
+    _libc.prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+
+
 def die_with_parent() -> None:
     """SIGKILL to us when our parent ends (prctl(2) PR_SET_PDEATHSIG). Raises OSError."""
     if _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:

@@ -31,16 +31,24 @@ async def serve(host: str | None, port: int, snapshot: Callable[[], Snapshot], l
     server = web.Server(answer, access_log=None)
     runner = web.ServerRunner(server)
     await runner.setup()
+    try:
+        await _listen(web, runner, host, port, log)
+        await asyncio.Event().wait()
+    finally:
+        await runner.cleanup()
+
+
+async def _listen(web: Any, runner: Any, host: str | None, port: int, log: Log) -> None:
     shown = f"{host or ''}:{port}"
     told = False
     while True:
         try:
             await web.TCPSite(runner, host, port, reuse_address=True).start()
-            break
         except OSError as error:
             if not told:
                 log.error(f"cannot listen on {shown} (status.listen): {error.strerror}; trying again")
                 told = True
             await asyncio.sleep(RETRY)
-    log.info(f"status on {shown}")
-    await asyncio.Event().wait()
+        else:
+            log.info(f"status on {shown}")
+            return

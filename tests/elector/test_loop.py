@@ -36,7 +36,7 @@ class Rig:
         self.election = Election("me", "instance", TIMING, random.random)
         self.channel = Channel(theirs.detach())
         # A guard that knows no command; its keeper is this process, and is never asked to die here.
-        self.loop = ElectionLoop(self.election, store, self.channel, TreeGuard("instance", log), log)
+        self.loop = ElectionLoop(self.election, store, self.channel, TreeGuard("instance", log, os.getpid()), log)
 
     async def hear(self, kind: type[protocol.Message]) -> protocol.Message:
         """The next message of that kind."""
