@@ -231,3 +231,17 @@ def test_bare_parent_packages_are_still_worth_it_and_still_work() -> None:
     assert ours[0] < 15
     assert full[0] > ours[0] + 10, "the parents import little now: put no bare packages into sys.modules any more"
     assert ours[2] < full[2] - 5
+
+
+def test_aiohttp_reads_no_certificates_of_the_system_and_we_still_can() -> None:
+    """They are half of its import; but a kubeconfig without a CA of its own needs them."""
+    script = """
+import ssl
+import awaitelect.stores.kubernetes
+import aiohttp.connector as connector
+print(len(connector._SSL_CONTEXT_VERIFIED.get_ca_certs()), len(connector._SSL_CONTEXT_UNVERIFIED.get_ca_certs()))
+context = ssl.create_default_context()
+print("set_default_verify_paths" in vars(ssl.SSLContext), context.load_default_certs.__func__.__qualname__)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["0", "0", "False", "SSLContext.load_default_certs"]
