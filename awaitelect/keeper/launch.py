@@ -14,13 +14,16 @@ import sys
 def launch() -> tuple[int, int]:
     """Start an elector; its pid, and our end of the socket to it. Raises OSError where no process can be had."""
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_NONBLOCK)
-    pid = os.posix_spawn(
-        sys.executable,
-        [sys.executable, "-P", "-m", "awaitelect.elector"],
-        os.environ,
-        file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), 3)],  # protocol.ELECTOR_SOCKET
-        setpgroup=0,  # Ctrl-C is for the keeper, who tells it in good time
-        setsigmask=_signal.valid_signals(),  # until it has its own set-up: it ends when the keeper says so
-        setsigdef=(_signal.SIGPIPE, _signal.SIGXFSZ),
-    )
+    try:
+        pid = os.posix_spawn(
+            sys.executable,
+            [sys.executable, "-P", "-m", "awaitelect.elector"],
+            os.environ,
+            file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), 3)],  # protocol.ELECTOR_SOCKET
+            setpgroup=0,  # Ctrl-C is for the keeper, who tells it in good time
+            setsigmask=_signal.valid_signals(),  # until it has its own set-up: it ends when the keeper says so
+            setsigdef=(_signal.SIGPIPE, _signal.SIGXFSZ),
+        )
+    finally:
+        theirs.close()
     return pid, ours.detach()
