@@ -144,7 +144,7 @@ class Log:
     level: Annotated[Level, choice_kind(*get_args(Level))] = "info"
     """The least important lines that are still written."""
     format: Annotated[Format, choice_kind(*get_args(Format))] = "auto"
-    """How lines are written; `auto` is text on a terminal and logfmt elsewhere."""
+    """How lines are written; `auto` is text, on a terminal with colours and the local time."""
 
 
 @dataclass(frozen=True)
