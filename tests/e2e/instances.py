@@ -36,15 +36,15 @@ def now() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-def eventually(question: Callable[[], T], what: str, patience: float = PATIENCE) -> T:
-    """The first answer that is true."""
+def eventually(question: Callable[[], T], what: str, patience: float = PATIENCE, pace: float = PACE) -> T:
+    """The first answer that is true. `pace`: seconds between two questions."""
     until = now() + patience
     while True:
         answer = question()
         if answer:
             return answer
         assert now() < until, f"not within {patience:g}s: {what}"
-        time.sleep(PACE)
+        time.sleep(pace)
 
 
 def kill(pid: int, number: int = signal.SIGKILL) -> None:
@@ -82,7 +82,7 @@ def renews(lock: Lock, times: int = 2) -> None:
     """Wait for so many renewals."""
     for _ in range(times):
         known = lock.record()
-        eventually(lambda known=known: lock.record() != known, "the lease is renewed")
+        eventually(lambda known=known: lock.record() != known, "the lease is renewed", pace=lock.pace)
 
 
 class Watched:

@@ -27,6 +27,9 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
 class Lock(Protocol):
+    pace: float
+    """Seconds between two looks at it: one on a cluster costs a TLS connection, and instances need the processor too."""
+
     def section(self) -> dict[str, Any]:
         """`lock` of the configuration."""
 
@@ -44,6 +47,8 @@ class Lock(Protocol):
 
 
 class FileLock:
+    pace = 0.01
+
     def __init__(self, folder: Path) -> None:
         self.path = folder / "lease"
         self._store = FileStore(str(self.path))
@@ -91,6 +96,8 @@ class FileLock:
 
 class KubernetesLock:
     """A Lease on a real API server, with a proxy between it and the instances."""
+
+    pace = 0.2
 
     def __init__(self, cluster: ControlPlane, namespace: str, name: str, folder: Path) -> None:
         self._cluster, self._namespace, self._name = cluster, namespace, name

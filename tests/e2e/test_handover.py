@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from awaitelect.errors import EXIT_LOST
-from tests.e2e.instances import LEASE, RETRY, Fleet, Watched, eventually, is_alive, now
+from tests.e2e.instances import LEASE, RETRY, Fleet, Watched, eventually, is_alive, now, renews
 from tests.e2e.locks import Lock
 
 SLACK = 3.0
@@ -104,9 +104,10 @@ def test_a_deleted_lease_is_made_again_and_the_command_does_not_notice(fleet: Fl
     second.follows()
     for _ in range(3):
         lock.delete()
-        eventually(lambda: (made := lock.record()) and made.holder == "first", "the lease is made again")
-    renewed = lock.record()
-    eventually(lambda: lock.record() != renewed, "it is renewed")
+        eventually(
+            lambda: (made := lock.record()) and made.holder == "first", "the lease is made again", pace=lock.pace
+        )
+    renews(lock, 1)
     assert first.entries("start") == [start] and is_alive(start.pid)
     assert second.entries() == []
 
