@@ -28,7 +28,7 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 class Lock(Protocol):
     pace: float
-    """Seconds between two looks at it: one on a cluster costs a TLS connection, and instances need the processor too."""
+    """Seconds between two looks at it: one on a cluster costs a TLS connection, and instances need the processor."""
 
     def section(self) -> dict[str, Any]:
         """`lock` of the configuration."""
