@@ -283,7 +283,8 @@ class Fleet:
     def entries(self) -> list[Entry]:
         """All that the commands have written down so far, in order of time."""
         found = []
-        for line in self.records.read_text().splitlines():
+        written, _, _ = self.records.read_text().rpartition("\n")  # a line over two pages can be seen half written
+        for line in written.splitlines():
             at, name, run, pid, what, detail = line.split(" ")
             found.append(Entry(int(at) / 1e9, name, run, int(pid), what, detail))
         return sorted(found)
