@@ -11,9 +11,10 @@ so that a keeper outlives an upgrade of its elector.
 from __future__ import annotations
 
 import json
-from typing import Any, NamedTuple
+from typing import Any
 
 from awaitelect import clock
+from awaitelect.values import Value, as_dict
 
 MARK = "AWAITELECT_INSTANCE"
 """The variable that every process of the command carries, so that it can be found whatever became of its parents."""
@@ -29,7 +30,7 @@ ELECTOR_SOCKET = 3
 """The descriptor at which the elector finds its end of the pair."""
 
 
-class BackoffSettings(NamedTuple):
+class BackoffSettings(Value):
     """The pauses between restarts."""
 
     initial: float = 0.5
@@ -43,7 +44,7 @@ class BackoffSettings(NamedTuple):
     """Seconds that the command must have run for the count of failures to start anew."""
 
 
-class CommandSettings(NamedTuple):
+class CommandSettings(Value):
     """All that the keeper knows of the configuration: how to run the command."""
 
     argv: list[str] = []
@@ -80,13 +81,13 @@ class CommandSettings(NamedTuple):
     """The election's name, for log lines."""
 
 
-class Settings(NamedTuple):
+class Settings(Value):
     """elector → keeper, first: the configuration is good, this is the command's part of it."""
 
     command: CommandSettings
 
 
-class Grant(NamedTuple):
+class Grant(Value):
     """elector → keeper: the command may run, until these two dates."""
 
     number: int
@@ -103,7 +104,7 @@ class Grant(NamedTuple):
     """Variables of this term: the fencing token and the like."""
 
 
-class Stop(NamedTuple):
+class Stop(Value):
     """elector → keeper: stop the command and say Gone."""
 
     cause: str
@@ -111,18 +112,18 @@ class Stop(NamedTuple):
     """False: somebody else holds the lease; kill at once."""
 
 
-class Alive(NamedTuple):
+class Alive(Value):
     """elector → keeper: no grant, but not hung either."""
 
 
-class Leave(NamedTuple):
+class Leave(Value):
     """elector → keeper, last: it is over for good; end with this status, or with the command's if None."""
 
     status: int | None = None
     reason: str = ""
 
 
-class Hello(NamedTuple):
+class Hello(Value):
     """keeper → elector, first: who we are and what was said on the command line."""
 
     instance: str
@@ -136,20 +137,20 @@ class Hello(NamedTuple):
     """The lock of that grant: another one would be another election. Empty: there was none."""
 
 
-class Ack(NamedTuple):
+class Ack(Value):
     """keeper → elector: this grant has been taken note of. The keeper's heartbeat."""
 
     number: int
     phase: str = ""
 
 
-class Spawned(NamedTuple):
+class Spawned(Value):
     """keeper → elector: the command runs; its pidfd comes with this."""
 
     pid: int
 
 
-class Gone(NamedTuple):
+class Gone(Value):
     """keeper → elector: nothing of the command is alive, and nothing is started under any grant up to this number."""
 
     number: int
@@ -159,7 +160,7 @@ class Gone(NamedTuple):
     """The exit status of the command's last run; None if it never ran."""
 
 
-class Shutdown(NamedTuple):
+class Shutdown(Value):
     """keeper → elector: we were told to end; the command is being stopped."""
 
     signal: int
@@ -175,10 +176,7 @@ _TYPES: dict[str, type[Message]] = {
 
 def encode(message: Message) -> bytes:
     """The message as one datagram."""
-    fields: dict[str, Any] = message._asdict()
-    if isinstance(message, Settings):
-        fields["command"] = message.command._asdict()
-        fields["command"]["backoff"] = message.command.backoff._asdict()
+    fields = as_dict(message)
     for name in _INSTANTS & fields.keys():
         if fields[name] is not None:
             fields[name] = clock.to_ns(fields[name])
@@ -190,7 +188,7 @@ def decode(datagram: bytes) -> Message:
     try:
         fields = json.loads(datagram)
         kind = _TYPES[fields.pop("is")]
-        known = {name: value for name, value in fields.items() if name in kind._fields}
+        known = {name: value for name, value in fields.items() if name in kind.FIELDS}
         for name in _INSTANTS & known.keys():
             if known[name] is not None:
                 known[name] = clock.from_ns(known[name])
@@ -202,9 +200,9 @@ def decode(datagram: bytes) -> Message:
 
 
 def _command_settings(fields: dict[str, Any]) -> CommandSettings:
-    known = {name: value for name, value in fields.items() if name in CommandSettings._fields}
+    known = {name: value for name, value in fields.items() if name in CommandSettings.FIELDS}
     if "backoff" in known:
-        names = BackoffSettings._fields
+        names = BackoffSettings.FIELDS
         known["backoff"] = BackoffSettings(**{n: v for n, v in known["backoff"].items() if n in names})
     if "signal_rewrite" in known:  # JSON has no numbers as keys
         known["signal_rewrite"] = {int(caught): int(sent) for caught, sent in known["signal_rewrite"].items()}

@@ -79,7 +79,7 @@ fields = {
     "umask": st.none() | st.integers(0, 0o777),
     "stop_timeout": seconds,
     "signal_rewrite": st.dictionaries(st.integers(1, 64), st.integers(0, 64)),
-    "backoff": st.tuples(seconds, seconds, seconds, seconds, seconds).map(BackoffSettings._make),
+    "backoff": st.tuples(seconds, seconds, seconds, seconds, seconds).map(lambda drawn: BackoffSettings(*drawn)),
     "success_exit_codes": st.lists(st.integers(0, 255)),
 }
 
@@ -167,7 +167,7 @@ json_values = st.recursive(
     max_leaves=8,
 )
 names = st.sampled_from([kind.__name__ for kind in Message.__args__])
-field_names = st.sampled_from(sorted({name for kind in Message.__args__ for name in kind._fields} | {"is"}))
+field_names = st.sampled_from(sorted({name for kind in Message.__args__ for name in kind.FIELDS} | {"is"}))
 
 
 @given(st.binary(max_size=200) | json_values.map(lambda value: json.dumps(value).encode()))

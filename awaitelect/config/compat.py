@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Mapping
-from typing import Any, NamedTuple
+from typing import Any
+
+from awaitelect.values import Value
 
 PREFIX = "K8S_AWAIT_ELECTION_"
 ENABLED = PREFIX + "ENABLED"
@@ -30,7 +32,7 @@ _SECONDS = {
 _ATOI = re.compile(r"[+-]?[0-9]+", re.ASCII)
 
 
-class Compat(NamedTuple):
+class Compat(Value):
     """What these variables say."""
 
     values: dict[str, tuple[Any, str]]

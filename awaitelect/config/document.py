@@ -9,7 +9,6 @@ import ast
 import inspect
 import json
 import sys
-from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 from awaitelect.config import rules
 from awaitelect.config.model import LEAVES, Leaf, Settings
 from awaitelect.config.process_kinds import signal_name
+from awaitelect.values import Value
 
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMA = "conf/awaitelect.schema.json"
@@ -76,14 +76,14 @@ def schema() -> dict[str, Any]:
     return top
 
 
-def _section(section: type) -> dict[str, Any]:
+def _section(section: type[Value]) -> dict[str, Any]:
     properties: dict[str, Any] = {}
-    for one in fields(section):
+    for name, default in section.DEFAULTS.items():
         # A leaf only holds its place here, so that keys stand in the model's order.
-        properties[one.name] = {}
-        if is_dataclass(one.default):
-            inner = type(one.default)
-            properties[one.name] = {"description": inspect.getdoc(inner), **_section(inner)}
+        properties[name] = {}
+        if isinstance(default, Value):
+            inner = type(default)
+            properties[name] = {"description": inspect.getdoc(inner), **_section(inner)}
     # null: all keys below may be commented out.
     kinds: Any = "object" if section is Settings else ["object", "null"]
     return {"type": kinds, "additionalProperties": False, "properties": properties}

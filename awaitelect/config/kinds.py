@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import durationpy
+
+from awaitelect.values import Value
 
 LONGEST = 2**31 - 1
 """Seconds of a duration at most: what leaseDurationSeconds can hold."""
@@ -23,7 +24,7 @@ _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _FLAGS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
 
-class Reason(NamedTuple):
+class Reason(Value):
     """One thing that is wrong with a value."""
 
     expected: str
@@ -45,15 +46,16 @@ def _as_it_is(text: str) -> Any:
     return text
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(Value):
     """One kind of value."""
+
+    _unseen = frozenset({"schema"})  # it cannot be hashed
 
     name: str
     """For the table of settings."""
     parse: Callable[[Any], Any]
     """The value for the model, from what YAML gave. Raises Refused."""
-    schema: dict[str, Any] = field(hash=False)
+    schema: dict[str, Any]
     """JSON schema of what is accepted."""
     decode: Callable[[str], Any] | None = _as_it_is
     """What `parse` wants, from the text of a variable; None: the text is YAML in flow style, or JSON."""

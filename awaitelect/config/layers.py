@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from awaitelect.config.kinds import shown, suggestion
 from awaitelect.config.model import LEAVES, PREFIX, SECTIONS, VARIABLES, Leaf
 from awaitelect.config.process_kinds import split_command
 from awaitelect.config.reading import Node, Unreadable, parse, read_text
+from awaitelect.values import Value
 
 CONFIG = PREFIX + "CONFIG"
 COMMAND_LINE = "command line"
@@ -30,7 +31,7 @@ _SERVICE_LINK = re.compile(
 _OPTIONS = {"identity": "election.identity", "log_level": "log.level", "log_format": "log.format"}
 
 
-class Found(NamedTuple):
+class Found(Value):
     """A value from one source."""
 
     value: Any

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import Any, NamedTuple
+from typing import Any
 
 from awaitelect.config.kinds import Kind, Reason, Refused, is_text
+from awaitelect.values import Value
 
 _EXPECTED = "an address to listen on such as ':9999', '127.0.0.1:9999' or '[::1]:9999', or '' for none"
 _ADDRESS = re.compile(r"(?:\[(?P<inner>[0-9A-Fa-f:.]+(?:%[\w.-]+)?)\]|(?P<host>[A-Za-z0-9._-]*)):(?P<port>[^:\[\]]*)")
 
 
-class Listen(NamedTuple):
+class Listen(Value):
     """Where to listen."""
 
     host: str

@@ -8,12 +8,12 @@ rules.py.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
-from typing import Annotated, Any, Literal, NamedTuple, get_args, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 from awaitelect.config.kinds import DURATION, FLAG, Kind, choice_kind, number_kind, text_kind, whole_kind
 from awaitelect.config.listen import LISTEN, Listen
 from awaitelect.config.process_kinds import COMMAND, ENV, ENV_FILES, EXIT_CODES, REWRITE, SIGNAL, UMASK, EnvFile
+from awaitelect.values import Value
 
 PREFIX = "AWAITELECT_"
 
@@ -38,8 +38,7 @@ Duration = Annotated[float, DURATION]
 Flag = Annotated[bool, FLAG]
 
 
-@dataclass(frozen=True)
-class Election:
+class Election(Value):
     """Who is elected, and how fast."""
 
     enabled: Flag = True
@@ -60,8 +59,7 @@ class Election:
     """What comes after lost leadership: `follow` waits for the next turn, `exit` ends with status 75."""
 
 
-@dataclass(frozen=True)
-class Lock:
+class Lock(Value):
     """What the instances compete for."""
 
     backend: Annotated[Backend, choice_kind(*get_args(Backend))] = "kubernetes"
@@ -78,8 +76,7 @@ class Lock:
     """The path of the lease file; needed with backend `file`."""
 
 
-@dataclass(frozen=True)
-class Backoff:
+class Backoff(Value):
     """The pauses between restarts."""
 
     initial: Duration = 0.5
@@ -94,8 +91,7 @@ class Backoff:
     """How long the command must run for the count of its failures to start anew."""
 
 
-@dataclass(frozen=True)
-class Restart:
+class Restart(Value):
     """What happens when the command ends by itself."""
 
     policy: Annotated[Policy, choice_kind(*get_args(Policy))] = "on-failure"
@@ -107,8 +103,7 @@ class Restart:
     """What follows one failure more: let another instance lead, exit, or hold the lease with nothing running."""
 
 
-@dataclass(frozen=True)
-class Stop:
+class Stop(Value):
     """How the command is stopped."""
 
     signal: Annotated[int, SIGNAL] = 15
@@ -119,26 +114,23 @@ class Stop:
     """Who gets the stop signal: `mixed` the main process, `group` its whole group, both with SIGKILL to all; `process` the main process alone."""  # noqa: E501
 
 
-@dataclass(frozen=True)
-class Signals:
+class Signals(Value):
     """What happens to signals that awaitelect gets."""
 
-    rewrite: Annotated[dict[int, int], REWRITE] = field(default_factory=dict)
+    rewrite: Annotated[dict[int, int], REWRITE] = {}
     """Signals that are forwarded as another one; `none` drops them."""
     target: Annotated[Target, choice_kind(*get_args(Target))] = "main"
     """Who gets forwarded signals: the main process of the command, or its whole group."""
 
 
-@dataclass(frozen=True)
-class Status:
+class Status(Value):
     """The status page."""
 
     listen: Annotated[Listen | None, LISTEN] = None
     """The address of the status page and metrics such as `:9999`; empty: none."""
 
 
-@dataclass(frozen=True)
-class Log:
+class Log(Value):
     """The log lines of awaitelect itself, on stderr."""
 
     level: Annotated[Level, choice_kind(*get_args(Level))] = "info"
@@ -147,15 +139,14 @@ class Log:
     """How lines are written; `auto` is text, on a terminal with colours and the local time."""
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(Value):
     """All settings. Each has a default but for the lock and the command."""
 
     election: Election = Election()
     lock: Lock = Lock()
     command: Annotated[tuple[str, ...], COMMAND] = ()
     """The program and its arguments; what stands on the command line wins."""
-    env: Annotated[dict[str, str], ENV] = field(default_factory=dict)
+    env: Annotated[dict[str, str], ENV] = {}
     """Variables set for the command, over those of `env_file`."""
     env_file: Annotated[tuple[EnvFile, ...], ENV_FILES] = ()
     """Files with variables for the command, in the syntax of systemd's EnvironmentFile; later ones win."""
@@ -174,7 +165,7 @@ class Settings:
     log: Log = Log()
 
 
-class Leaf(NamedTuple):
+class Leaf(Value):
     """One setting: a place in the tree of sections."""
 
     path: tuple[str, ...]
@@ -193,18 +184,14 @@ class Leaf(NamedTuple):
         return PREFIX + "_".join(self.path).upper()
 
 
-def _leaves(section: type, path: tuple[str, ...]) -> Iterator[Leaf]:
+def _leaves(section: type[Value], path: tuple[str, ...]) -> Iterator[Leaf]:
     hints = get_type_hints(section, include_extras=True)
-    for one in fields(section):
-        kind = next((said for said in get_args(hints[one.name])[1:] if isinstance(said, Kind)), None)
-        if kind:
-            yield Leaf((*path, one.name), kind, _default(one), section)
+    for name, default in section.DEFAULTS.items():
+        if isinstance(default, Value):
+            yield from _leaves(type(default), (*path, name))
         else:
-            yield from _leaves(hints[one.name], (*path, one.name))
-
-
-def _default(one: Field[Any]) -> Any:
-    return one.default if one.default_factory is MISSING else one.default_factory()
+            kind = next(said for said in get_args(hints[name]) if isinstance(said, Kind))
+            yield Leaf((*path, name), kind, default, section)
 
 
 LEAVES: dict[str, Leaf] = {leaf.key: leaf for leaf in _leaves(Settings, ())}
@@ -241,11 +228,11 @@ def settings_of(values: Mapping[str, Any]) -> Settings:
     return built
 
 
-def _built(section: type, values: dict[str, Any]) -> Any:
-    defaults = {one.name: _default(one) for one in fields(section)}
+def _built(section: type[Value], values: dict[str, Any]) -> Any:
+    defaults = section.DEFAULTS
     return section(
         **{
-            name: _built(type(defaults[name]), value) if is_dataclass(defaults[name]) else value
+            name: _built(type(defaults[name]), value) if isinstance(defaults[name], Value) else value
             for name, value in values.items()
         }
     )

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import shlex
 import signal
-from typing import Any, NamedTuple
+from typing import Any
 
 from awaitelect.config.kinds import Kind, Reason, Refused, is_text, kind_of, number_of_text, shown, suggestion
+from awaitelect.values import Value
 
 SIGNALS: dict[str, int] = {one.name[3:]: int(one) for one in signal.Signals if not one.name.startswith("SIGRT")}
 """Signal names without SIG, and their numbers; the real-time ones are written RTMIN+n."""
@@ -25,7 +26,7 @@ _SIGNAL_SCHEMA = {
 }
 
 
-class EnvFile(NamedTuple):
+class EnvFile(Value):
     """A file with variables for the command."""
 
     path: str

@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 import re
 import stat
-from typing import Any, NamedTuple
+from typing import Any
 
 import yaml
 
 from awaitelect.config.kinds import shown
+from awaitelect.values import Value
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -41,7 +42,7 @@ class Unreadable(Exception):
         self.reasons = reasons
 
 
-class Node(NamedTuple):
+class Node(Value):
     """A value and where it stands."""
 
     value: Any

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 
 from awaitelect.config import compat, layers, rules
 from awaitelect.config.env_file import read_env_file
@@ -20,22 +19,24 @@ from awaitelect.config.reading import Unreadable
 from awaitelect.core.lease import Timing
 from awaitelect.errors import ConfigError
 from awaitelect.protocol import MAX_MESSAGE, BackoffSettings, CommandSettings
+from awaitelect.values import Value, as_dict, changed
 
 DEFAULT = "default"
 
 _NO_COMMAND = "command: missing; expected a program and its arguments on the command line, in the file, or in "
 
 
-@dataclass(frozen=True)
-class Loaded:
+class Loaded(Value):
     """A configuration that can be used."""
+
+    _unseen = frozenset({"variables"})
 
     settings: Settings
     origins: dict[str, str]
     """Where the value of each setting comes from, by its key."""
     warnings: list[str]
     """What will not act as it reads, one line each."""
-    variables: dict[str, str] = field(default_factory=dict, repr=False)
+    variables: dict[str, str] = {}
     """Of env_file and env together. Secrets."""
 
     @property
@@ -127,7 +128,7 @@ class _Merge:
         if not self.problems:
             self.warnings += rules.warnings(settings, origins, self._is_set)
         result = Loaded(settings, origins, [_one_line(one) for one in self.warnings], variables)
-        size = len(json.dumps(result.command_settings())) + 4096
+        size = len(json.dumps(as_dict(result.command_settings()))) + 4096
         if size > MAX_MESSAGE:
             self.problems.append(
                 f"env, env_file, command: found {size} bytes together, expected at most {MAX_MESSAGE}; large values "
@@ -214,7 +215,7 @@ class _Merge:
             f"({self._origin('election.renew_deadline')}) and election.lease_duration "
             f"({self._origin('election.lease_duration')})"
         )
-        return replace(settings, election=replace(settings.election, kill_margin=margin))
+        return changed(settings, election=changed(settings.election, kill_margin=margin))
 
     def _origin(self, key: str) -> str:
         return self.found[key].origin if key in self.found else DEFAULT

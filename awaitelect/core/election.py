@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 
 from awaitelect.core import machine, messages
 from awaitelect.core.grants import GrantBook
@@ -18,6 +17,7 @@ from awaitelect.core.machine import State
 from awaitelect.core.messages import Action, Event, Report
 from awaitelect.core.view import View
 from awaitelect.errors import EXIT_LOST
+from awaitelect.values import changed
 
 KEEP_WARM = 60.0
 """Seconds between a follower's reads: they keep the connection open, and see what a silent watch has missed."""
@@ -37,15 +37,15 @@ _TRIGGERS = {
 }
 
 
-@dataclass(slots=True)
 class Term:
     """The time from acquiring the lease to losing it."""
 
-    token: int
-    """The fencing token: the version of the write that acquired it."""
-    transitions: int
-    sent_at: float
-    """The instant just before the last confirmed write was sent: every limit counts from here."""
+    def __init__(self, token: int, transitions: int, sent_at: float) -> None:
+        self.token = token
+        """The fencing token: the version of the write that acquired it."""
+        self.transitions = transitions
+        self.sent_at = sent_at
+        """The instant just before the last confirmed write was sent: every limit counts from here."""
 
 
 class Election:
@@ -507,7 +507,7 @@ class Election:
         if self._must_read or self._uncertain:
             self._read()
         elif self.view.is_ours and self.view.record:
-            record = replace(self.view.record, holder="", duration=1, acquire_time=None, released_by=self.instance)
+            record = changed(self.view.record, holder="", duration=1, acquire_time=None, released_by=self.instance)
             self._write("release", record)
         else:
             self._end_release("info", "the lease is not ours any more: nothing to release")

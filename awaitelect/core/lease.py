@@ -7,13 +7,13 @@ record are another machine's and are never compared with it.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from awaitelect.values import Value, changed
 
-@dataclass(frozen=True, slots=True)
-class Record:
+
+class Record(Value):
     """What a lease says. The first five are Kubernetes' LeaseSpec, the last three annotations of awaitelect."""
 
     holder: str = ""
@@ -39,22 +39,22 @@ class Record:
         return self.instance if self.holder and self.instance_holder == self.holder else ""
 
 
-@dataclass(frozen=True, slots=True)
-class Observed:
+class Observed(Value):
     """A lease as the store had it at one moment. `record` is None where there is no lease."""
+
+    _unseen = frozenset({"raw"})
 
     version: int = 0
     """The store's version: it grows with every write, over a deletion too. 0: not known (an absent lease)."""
     record: Record | None = None
-    raw: Any = field(default=None, compare=False, repr=False)
+    raw: Any = None
     """The store's own object, so that an update keeps what others have put into it."""
 
 
 ABSENT = Observed()
 
 
-@dataclass(frozen=True, slots=True)
-class Timing:
+class Timing(Value):
     """The durations of an election, in seconds. Names and defaults are client-go's."""
 
     lease_duration: float = 15.0
@@ -124,7 +124,7 @@ def stamp(record: Record, base: Record | None, wall: datetime) -> Record:
     if base and base.renew_time and base.holder == record.holder:  # another run of ours may have left it ahead
         renewed = max(wall, base.renew_time + timedelta(seconds=1) if _same_second(base.renew_time, wall) else wall)
     acquired = record.acquire_time or renewed
-    return replace(record, acquire_time=acquired, renew_time=renewed)
+    return changed(record, acquire_time=acquired, renew_time=renewed)
 
 
 def _same_second(earlier: datetime, later: datetime) -> bool:

@@ -7,33 +7,28 @@ whenever the watch has something.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from awaitelect.core.lease import Observed, Record
+from awaitelect.values import Value
 
 
-class Event:
+class Event(Value):
     """Something that happened."""
 
 
-@dataclass(frozen=True, slots=True)
 class Started(Event):
     """The elector is up."""
 
 
-@dataclass(frozen=True, slots=True)
 class Woke(Event):
     """The instant `wake_at` has come."""
 
 
-@dataclass(frozen=True, slots=True)
 class LeaseRead(Event):
     """A read that was asked for has been answered."""
 
     observed: Observed
 
 
-@dataclass(frozen=True, slots=True)
 class ReadFailed(Event):
     """A read that was asked for has come to nothing."""
 
@@ -41,14 +36,12 @@ class ReadFailed(Event):
     retry_after: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
 class LeaseObserved(Event):
     """The watch told of a change. It may be late, and it may be missing."""
 
     observed: Observed
 
 
-@dataclass(frozen=True, slots=True)
 class WriteConfirmed(Event):
     """The write under way is stored."""
 
@@ -57,12 +50,10 @@ class WriteConfirmed(Event):
     """The instant just before it was sent."""
 
 
-@dataclass(frozen=True, slots=True)
 class WriteConflicted(Event):
     """The write under way was refused: the lease is not what it was conditional on."""
 
 
-@dataclass(frozen=True, slots=True)
 class WriteFailed(Event):
     """The write under way has come to nothing that we know of."""
 
@@ -72,19 +63,16 @@ class WriteFailed(Event):
     retry_after: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
 class GrantAcknowledged(Event):
     """The keeper has taken note of this grant."""
 
     number: int
 
 
-@dataclass(frozen=True, slots=True)
 class CommandSpawned(Event):
     """The command runs."""
 
 
-@dataclass(frozen=True, slots=True)
 class CommandGone(Event):
     """Nothing of the command is alive, and nothing is started under any grant up to this number."""
 
@@ -93,37 +81,31 @@ class CommandGone(Event):
     """finished, gave_up, deadline, stopped, shutdown."""
 
 
-@dataclass(frozen=True, slots=True)
 class TreeKilled(Event):
     """All that the command left behind a dead or silent keeper has been killed and seen to end."""
 
 
-@dataclass(frozen=True, slots=True)
 class KeeperDied(Event):
     """The keeper is no more."""
 
 
-@dataclass(frozen=True, slots=True)
 class StopRequested(Event):
     """This instance was told to end."""
 
 
-@dataclass(frozen=True, slots=True)
 class HandoverRequested(Event):
     """This instance was asked to let another one lead."""
 
 
-class Action:
+class Action(Value):
     """Something to do, in the order given."""
 
 
-@dataclass(frozen=True, slots=True)
 class ReadLease(Action):
     timeout: float
     """In seconds."""
 
 
-@dataclass(frozen=True, slots=True)
 class WriteLease(Action):
     """Write the record, conditional on `base`; create the lease where that has no record.
 
@@ -137,7 +119,6 @@ class WriteLease(Action):
     timeout: float
 
 
-@dataclass(frozen=True, slots=True)
 class Grant(Action):
     """Tell the keeper that the command may run until these dates."""
 
@@ -149,7 +130,6 @@ class Grant(Action):
     transitions: int
 
 
-@dataclass(frozen=True, slots=True)
 class StopCommand(Action):
     """Tell the keeper to stop the command, and to say when it is gone."""
 
@@ -157,7 +137,6 @@ class StopCommand(Action):
     grace: bool
 
 
-@dataclass(frozen=True, slots=True)
 class KillTree(Action):
     """Act for a dead or silent keeper: kill it, then all that carries our mark. TreeKilled follows.
 
@@ -167,14 +146,12 @@ class KillTree(Action):
     start_by: float
 
 
-@dataclass(frozen=True, slots=True)
 class Leave(Action):
     """Nothing is held and nothing will be: end. `status` None: with the command's."""
 
     status: int | None
 
 
-@dataclass(frozen=True, slots=True)
 class Report(Action):
     """Tell people. `level` is debug, info, warning or error."""
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import StrEnum
-from typing import NamedTuple
 
 from awaitelect.core.restart import Backoff, exit_status, is_restarted, is_success
 from awaitelect.protocol import KILL_LEAD, Ack, CommandSettings, Gone, Grant, Message, Shutdown
+from awaitelect.values import Value
 
 SWEEP_AGAIN = 0.1
 """Seconds between two sweeps while something that was killed is not gone yet."""
@@ -32,34 +32,34 @@ class Phase(StrEnum):
     ENDED = "ended"
 
 
-class Start(NamedTuple):
+class Start(Value):
     """Start the command, unless the grant's `term_by` has passed by the time of the exec."""
 
     grant: Grant
 
 
-class Signal(NamedTuple):
+class Signal(Value):
     """Send a signal to the command's main process, or to its whole group."""
 
     number: int
     group: bool = False
 
 
-class TellSurvivors(NamedTuple):
+class TellSurvivors(Value):
     """SIGTERM to whatever the main process has left behind, in its group or not."""
 
 
-class KillAll(NamedTuple):
+class KillAll(Value):
     """SIGKILL to the group and to every descendant, until none is left."""
 
 
-class Tell(NamedTuple):
+class Tell(Value):
     """Send a message to the elector."""
 
     message: Message
 
 
-class Note(NamedTuple):
+class Note(Value):
     """Tell people."""
 
     level: str

@@ -17,18 +17,19 @@ import os
 import select
 import signal
 import time
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 from awaitelect import clock
 from awaitelect.errors import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND
 from awaitelect.keeper import signals, tree
 from awaitelect.orphans import kill_carriers
+from awaitelect.values import Value
 
 PATIENCE = 0.3
 """Seconds that a keeper which has let its date pass has to notice it before it is taken for dead."""
 
 
-class Shim(NamedTuple):
+class Shim(Value):
     """A shim that waits."""
 
     pid: int

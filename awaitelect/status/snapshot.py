@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from awaitelect.values import Value
 
 TOLERANCE = 2.0
 """Seconds over the lease duration after which a leader that has not renewed is unhealthy, as in k8s-await-election."""
 
 
-class Snapshot(NamedTuple):
+class Snapshot(Value):
     state: str
     lock: str
     identity: str

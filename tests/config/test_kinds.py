@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from awaitelect.config.kinds import Refused, duration
-from awaitelect.config.listen import parse_listen
+from awaitelect.config.listen import Listen, parse_listen
 from awaitelect.config.process_kinds import signal_name, signal_number
 
 
@@ -41,7 +41,7 @@ def test_what_is_no_duration_is_refused(value: Any) -> None:
 )  # fmt: skip
 def test_listen_addresses_are_gos(text: str, parts: tuple[str, int] | None) -> None:
     """The old STATUS_ENDPOINT takes them, named ports included."""
-    assert parse_listen(text) == parts
+    assert parse_listen(text) == (Listen(*parts) if parts else None)
     if parts and text != ":http":
         assert str(parse_listen(text)) == text
 

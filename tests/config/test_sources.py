@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
 from itertools import combinations
 from pathlib import Path
 
 import pytest
 
+from awaitelect.config.listen import Listen
 from awaitelect.config.model import LEAVES, VARIABLES
+from awaitelect.config.process_kinds import EnvFile
 from awaitelect.config.sources import Loaded, load
 from awaitelect.errors import ConfigError
 from awaitelect.protocol import BackoffSettings
+from awaitelect.values import as_dict
 
 FILE_LOCK = {"lock": "file:/run/demo.lease"}
 OLD = {
@@ -75,7 +77,7 @@ def test_every_setting_says_where_it_comes_from() -> None:
         ("COMMAND", '["sh", "-c", "x"]', ("sh", "-c", "x")),
         ("ENV", "{A: b, C: yes}", {"A": "b", "C": "yes"}),
         ("ENV", '{"A": "1"}', {"A": "1"}),
-        ("ENV_FILE", "[{path: /nowhere/x, required: false}]", (("/nowhere/x", False),)),
+        ("ENV_FILE", "[{path: /nowhere/x, required: false}]", (EnvFile("/nowhere/x", False),)),
         ("INHERIT_ENV", "No", False),
         ("UMASK", "027", 0o27),
         ("RESTART_BACKOFF_FACTOR", "1.5", 1.5),
@@ -85,7 +87,7 @@ def test_every_setting_says_where_it_comes_from() -> None:
         ("STOP_SIGNAL", "2", 2),
         ("SIGNALS_REWRITE", "{HUP: none, SIGUSR1: 12, 28: null}", {1: 0, 10: 12, 28: 0}),
         ("STATUS_LISTEN", "", None),
-        ("STATUS_LISTEN", "[::1]:80", ("::1", 80)),
+        ("STATUS_LISTEN", "[::1]:80", Listen("::1", 80)),
     ],
 )
 def test_a_variable_gives_a_setting(variable: str, text: str, value: object) -> None:
@@ -172,7 +174,7 @@ def test_the_option_lock_names_the_whole_lock(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
     path.write_text("lock: {name: demo, namespace: one, context: c}\n")
     loaded = load({"config": str(path), "lock": "file:/x"}, ["true"], {})
-    assert asdict(loaded.settings.lock) == {
+    assert as_dict(loaded.settings.lock) == {
         "backend": "file", "name": None, "namespace": None, "kubeconfig": None, "context": None, "path": "/x",
     }  # fmt: skip
     assert loaded.warnings == [] and loaded.origins["lock.name"] == "default"

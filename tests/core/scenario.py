@@ -6,13 +6,14 @@ a log. Nothing here has a clock; what is not told does not happen.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from awaitelect.core import messages
 from awaitelect.core.election import Election
 from awaitelect.core.lease import Observed, Record, Timing, stamp
 from awaitelect.core.messages import Action, Event
+from awaitelect.values import changed
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -37,7 +38,7 @@ class Lease:
         return self.now
 
     def edit(self, **changes: object) -> Observed:
-        return self.put(replace(self.record or Record(), **changes))
+        return self.put(changed(self.record or Record(), **changes))
 
     def delete(self) -> Observed:
         return self.put(None)
@@ -45,8 +46,8 @@ class Lease:
     def held_by(self, holder: str, duration: int = 15, **changes: object) -> Observed:
         """Another client, which knows nothing of our annotations, takes it and keeps them as they were."""
         known = self.record or Record(transitions=-1)
-        taken = replace(known, holder=holder, duration=duration, transitions=known.transitions + 1)
-        return self.put(replace(taken, **changes))
+        taken = changed(known, holder=holder, duration=duration, transitions=known.transitions + 1)
+        return self.put(changed(taken, **changes))
 
     def renewed(self, at: float) -> Observed:
         """Its holder, somebody else, renews it."""
@@ -68,7 +69,7 @@ def ours(
 ) -> Record:
     """The record as a run of awaitelect writes it."""
     record = Record(holder, duration, EPOCH, EPOCH, transitions, instance, instance_holder=holder)
-    return replace(record, **changes)
+    return changed(record, **changes)
 
 
 class Node:

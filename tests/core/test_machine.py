@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -12,6 +11,7 @@ from awaitelect.core import machine, messages
 from awaitelect.core.election import Election
 from awaitelect.core.lease import Timing
 from awaitelect.core.machine import EVENTS, IMPOSSIBLE, TABLE, State
+from awaitelect.values import changed
 from tests.core.scenario import Lease, ours
 
 
@@ -170,7 +170,7 @@ class Walk:
         elif what == "wipe":
             self.lease.emptied()
         elif what == "signed":
-            self.lease.put(replace(record, holder="", duration=1, released_by=record.instance))
+            self.lease.put(changed(record, holder="", duration=1, released_by=record.instance))
         else:
             self.lease.put(record)
         self.snapshots.append(self.lease.now)

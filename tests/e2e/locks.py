@@ -10,7 +10,6 @@ import shutil
 import socket
 import threading
 from collections.abc import Coroutine, Iterator
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -19,6 +18,7 @@ from awaitelect.core.lease import Record
 from awaitelect.errors import Conflict
 from awaitelect.stores.file import FileStore
 from awaitelect.stores.wire import parse_record
+from awaitelect.values import changed
 from tests.envtest import ControlPlane
 
 T = TypeVar("T")
@@ -66,7 +66,7 @@ class FileLock:
         while True:
             seen = await self._store.read(1)
             assert seen.record is not None
-            taken = replace(seen.record, holder=holder, duration=1, transitions=seen.record.transitions + 1)
+            taken = changed(seen.record, holder=holder, duration=1, transitions=seen.record.transitions + 1)
             with contextlib.suppress(Conflict):
                 await self._store.update(seen, taken, 1)
                 return

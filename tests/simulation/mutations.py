@@ -6,13 +6,13 @@ Each changes the objects of one schedule, counts in `applied` how often it made 
 from __future__ import annotations
 
 import types
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from awaitelect.core import messages
 from awaitelect.core.election import Election
 from awaitelect.core.lease import Record
 from awaitelect.keeper.guard import Guard
+from awaitelect.values import changed
 
 if TYPE_CHECKING:
     from tests.simulation.store import Store
@@ -42,7 +42,7 @@ class CountedFromReply(Mutation):
 
         def confirmed(event: messages.WriteConfirmed) -> None:
             self.applied += 1
-            original(replace(event, sent_at=election._now))
+            original(changed(event, sent_at=election._now))
 
         election._on_WriteConfirmed = confirmed  # type: ignore[method-assign]
 
@@ -79,7 +79,7 @@ class OwnDuration(Mutation):
 
         def expiry(record: Record, now: float) -> float:
             self.applied += record.duration != election.timing.wire_duration
-            return original(replace(record, duration=election.timing.wire_duration), now)
+            return original(changed(record, duration=election.timing.wire_duration), now)
 
         view._expiry = expiry  # type: ignore[method-assign]
 
@@ -193,7 +193,7 @@ class AnyGoneBelieved(Mutation):
         def gone(event: messages.CommandGone) -> None:
             last = election._grants.last_number
             self.applied += event.number < last
-            original(replace(event, number=last))
+            original(changed(event, number=last))
 
         election._on_CommandGone = gone  # type: ignore[method-assign]
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from awaitelect.core.lease import ABSENT, Observed, Record
+from awaitelect.values import changed
 from tests.simulation.world import Node, World
 
 if TYPE_CHECKING:
@@ -188,15 +188,15 @@ class Operator:
             if has_settled and all(elector.seen_duration >= record.duration for elector in electors):
                 self.store.force(None, "operator")
         elif what < 0.75:
-            self.store.force(replace(record, holder=""), "operator")
+            self.store.force(changed(record, holder=""), "operator")
         else:
-            self.store.force(replace(record, holder="stranger"), "operator")
+            self.store.force(changed(record, holder="stranger"), "operator")
             self.world.after(self.world.between(0.1, 25), self._restore, record)
 
     def _restore(self, before: Record) -> None:
         record = self.store.record
         if record is not None and record.holder == "stranger" and record.instance == before.instance:
-            self.store.force(replace(record, holder=before.holder), "operator")
+            self.store.force(changed(record, holder=before.holder), "operator")
 
 
 class GoClient:
@@ -256,7 +256,7 @@ class GoClient:
         else:
             record, ours = Record(), False
         wall = self.node.wall()
-        written = replace(
+        written = changed(
             record,
             holder="go",
             duration=15,
@@ -304,4 +304,4 @@ class GoClient:
         record = self.store.record
         if record is not None and self.store.may_be_wiped and (record.holder == "go" or self.releases_late):
             wall = self.node.wall()
-            self.store.force(replace(record, holder="", duration=1, renew_time=wall, acquire_time=wall), "go")
+            self.store.force(changed(record, holder="", duration=1, renew_time=wall, acquire_time=wall), "go")

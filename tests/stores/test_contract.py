@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -14,6 +13,7 @@ from awaitelect.core.lease import ABSENT, Observed, Record
 from awaitelect.errors import Conflict
 from awaitelect.stores import LeaseStore
 from awaitelect.stores.wire import parse_record
+from awaitelect.values import changed
 
 T = 5.0
 NOW = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
@@ -39,7 +39,7 @@ async def test_a_lease_that_exists_cannot_be_created(place: Any) -> None:
     store = await place.store()
     await store.create(HELD, T)
     with pytest.raises(Conflict):
-        await store.create(replace(HELD, holder="b"), T)
+        await store.create(changed(HELD, holder="b"), T)
     assert (await store.read(T)).record == HELD
 
 
@@ -47,8 +47,8 @@ async def test_an_update_of_the_present_version_is_stored(place: Any) -> None:
     """A renewal, and the next on top of it without a read in between."""
     store = await place.store()
     first = await store.create(HELD, T)
-    second = await store.update(first, replace(HELD, renew_time=NOW + timedelta(seconds=2)), T)
-    third = await store.update(second, replace(HELD, renew_time=NOW + timedelta(seconds=4)), T)
+    second = await store.update(first, changed(HELD, renew_time=NOW + timedelta(seconds=2)), T)
+    third = await store.update(second, changed(HELD, renew_time=NOW + timedelta(seconds=4)), T)
     assert first.version < second.version < third.version
     assert await store.read(T) == third
 
@@ -57,7 +57,7 @@ async def test_an_update_of_an_older_version_is_a_conflict(place: Any) -> None:
     """Whoever did not see the last write may not overwrite it."""
     store = await place.store()
     first = await store.create(HELD, T)
-    second = await store.update(first, replace(HELD, holder="b"), T)
+    second = await store.update(first, changed(HELD, holder="b"), T)
     with pytest.raises(Conflict):
         await store.update(first, HELD, T)
     assert await store.read(T) == second
@@ -78,7 +78,7 @@ async def test_an_update_of_a_lease_that_was_made_anew_is_a_conflict(place: Any)
     store = await place.store()
     old = await store.create(HELD, T)
     place.delete()
-    new = await store.create(replace(HELD, holder="b"), T)
+    new = await store.create(changed(HELD, holder="b"), T)
     with pytest.raises(Conflict):
         await store.update(old, HELD, T)
     assert await store.read(T) == new
@@ -118,7 +118,7 @@ async def test_times_keep_their_microseconds(place: Any, micros: int) -> None:
     """Zero microseconds are the case that a server refuses when they are left out."""
     when = NOW.replace(microsecond=micros).astimezone(timezone(timedelta(hours=5)))
     store = await place.store()
-    written = await store.create(replace(HELD, renew_time=when), T)
+    written = await store.create(changed(HELD, renew_time=when), T)
     assert written.record is not None
     assert written.record.renew_time == when
 
@@ -133,7 +133,7 @@ async def test_what_others_put_into_the_lease_is_kept(place: Any) -> None:
     store = await place.store()
     await store.create(HELD, T)
     place.edit(change)
-    written = await store.update(await store.read(T), replace(HELD, instance="", instance_holder=""), T)
+    written = await store.update(await store.read(T), changed(HELD, instance="", instance_holder=""), T)
     assert written.raw["metadata"]["labels"] == {"team": "storage"}
     assert written.raw["metadata"]["annotations"] == {"example.org/note": "keep"}
 
@@ -142,7 +142,7 @@ async def test_what_others_put_into_the_lease_is_kept(place: Any) -> None:
 async def test_of_concurrent_creators_exactly_one_wins(place: Any, writers: int) -> None:
     """The start of a whole fleet at once."""
     stores = [await place.store() for _ in range(writers)]
-    records = [replace(HELD, holder=f"h{n}") for n in range(writers)]
+    records = [changed(HELD, holder=f"h{n}") for n in range(writers)]
     writes = (store.create(record, T) for store, record in zip(stores, records, strict=True))
     results = await asyncio.gather(*writes, return_exceptions=True)
     won = [result for result in results if isinstance(result, Observed)]
@@ -158,7 +158,7 @@ async def test_of_concurrent_updates_exactly_one_wins(place: Any, writers: int) 
     base = await stores[0].create(HELD, T)
     for term in range(3):
         # Kubernetes takes an update that changes nothing for done, so each differs from what is there.
-        records = [replace(HELD, holder=f"h{n}", transitions=10 + term) for n in range(writers)]
+        records = [changed(HELD, holder=f"h{n}", transitions=10 + term) for n in range(writers)]
         writes = (store.update(base, record, T) for store, record in zip(stores, records, strict=True))
         results = await asyncio.gather(*writes, return_exceptions=True)
         won = [result for result in results if isinstance(result, Observed)]
@@ -174,7 +174,7 @@ async def test_a_watch_tells_creation_update_and_deletion_in_order(place: Any, c
     seen = changes(await place.store(), ABSENT)
     created = await store.create(HELD, T)
     assert await seen.next() == created
-    updated = await store.update(created, replace(HELD, holder=""), T)
+    updated = await store.update(created, changed(HELD, holder=""), T)
     assert await seen.next() == updated
     place.delete()
     assert (await seen.next()).record is None
@@ -188,7 +188,7 @@ async def test_a_watch_from_an_old_version_catches_up(place: Any, changes: Watch
     old = await store.create(HELD, T)
     last = old
     for n in range(5):
-        last = await store.update(last, replace(HELD, transitions=n), T)
+        last = await store.update(last, changed(HELD, transitions=n), T)
     seen = changes(await place.store(), old)
     assert await seen.until(lambda change: change.version == last.version) == last
 
@@ -198,7 +198,7 @@ async def test_a_watch_from_the_present_version_tells_nothing_old(place: Any, ch
     store = await place.store()
     present = await store.create(HELD, T)
     seen = changes(await place.store(), present)
-    updated = await store.update(present, replace(HELD, holder="b"), T)
+    updated = await store.update(present, changed(HELD, holder="b"), T)
     assert await seen.next() == updated
 
 

@@ -13,7 +13,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from awaitelect.core.lease import ABSENT, Observed, Record
 from awaitelect.errors import StoreUnavailable
 from awaitelect.stores import inotify
 from awaitelect.stores.file import FileStore
+from awaitelect.values import changed
 
 T = 5.0
 HELD = Record("a", 15, instance="run-1", instance_holder="a")
@@ -33,6 +33,7 @@ import asyncio, os, signal, sys
 from awaitelect.core.lease import Record
 from awaitelect.errors import StoreError
 from awaitelect.stores.file import FileStore
+from awaitelect.values import changed
 path, act, when, how = sys.argv[1:]
 link, unlink = os.link, os.unlink
 def pause():
@@ -82,7 +83,7 @@ async def test_a_writer_stopped_before_its_link_blocks_nobody_and_loses_later(pa
     last = await store.create(HELD, T)
     stopped = writer(path, "update", "before", "stop")
     for n in range(later):
-        last = await store.update(last, replace(HELD, transitions=n), T)
+        last = await store.update(last, changed(HELD, transitions=n), T)
     assert proceed(stopped) == "Conflict"
     assert await store.read(T) == last
 
@@ -132,7 +133,7 @@ async def test_a_creator_continued_after_another_created_loses(path: Path) -> No
     store = FileStore(str(path))
     last = await store.create(HELD, T)
     for n in range(10):
-        last = await store.update(last, replace(HELD, transitions=n), T)
+        last = await store.update(last, changed(HELD, transitions=n), T)
     assert proceed(stopped) == "Conflict"
     assert await store.read(T) == last
 
@@ -145,7 +146,7 @@ async def test_few_files_are_kept_and_old_drafts_removed(path: Path) -> None:
     os.utime(path / ".draft-1-old", (0, 0))
     (path / ".draft-1-new").touch()
     for n in range(50):
-        last = await store.update(last, replace(HELD, transitions=n), T)
+        last = await store.update(last, changed(HELD, transitions=n), T)
     assert len(list(path.glob("*.json"))) <= 6
     assert [draft.name for draft in path.glob(".draft-*")] == [".draft-1-new"]
 
@@ -224,7 +225,7 @@ async def test_a_change_is_seen_within_milliseconds(path: Path, changes: Callabl
     delays = []
     for n in range(50):
         began = time.perf_counter()
-        last = await store.update(last, replace(HELD, transitions=n + 1), T)
+        last = await store.update(last, changed(HELD, transitions=n + 1), T)
         assert await seen.next() == last
         delays.append(time.perf_counter() - began)
     assert statistics.quantiles(delays, n=4)[0] < 0.010
@@ -236,7 +237,7 @@ async def test_a_watch_outlives_its_folder(path: Path, changes: Callable[..., An
     store = FileStore(str(path))
     seen = changes(FileStore(str(path)), ABSENT)
     for n in range(5):
-        created = await store.create(replace(HELD, transitions=n), T)
+        created = await store.create(changed(HELD, transitions=n), T)
         assert await seen.until(lambda change: change.record is not None) == created
         if n % 2:
             shutil.rmtree(path.parent.parent)
@@ -255,7 +256,7 @@ async def test_a_watch_survives_a_flood_of_events(path: Path, changes: Callable[
         name = path / "0000000000000000001.json"
         name.touch()
         name.unlink()
-    last = await store.update(last, replace(HELD, holder="b"), T)
+    last = await store.update(last, changed(HELD, holder="b"), T)
     assert await seen.until(lambda change: change.version == last.version) == last
 
 
@@ -272,7 +273,7 @@ async def test_without_inotify_a_watch_polls_and_says_so_once(
     seen = changes(FileStore(str(path)), ABSENT)
     last = await store.create(HELD, T)
     assert await seen.next() == last
-    last = await store.update(last, replace(HELD, holder="b"), T)
+    last = await store.update(last, changed(HELD, holder="b"), T)
     assert await seen.next() == last
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
@@ -300,15 +301,17 @@ def test_the_file_store_needs_no_network_libraries() -> None:
 
 COUNTER = """
 import asyncio, sys, time
-from dataclasses import replace
+
 from awaitelect.errors import Conflict
 from awaitelect.stores.file import FileStore
+from awaitelect.values import changed
+
 async def main():
     store, end = FileStore(sys.argv[1]), time.monotonic() + 3
     while time.monotonic() < end:
         seen = await store.read(5)
         try:
-            done = await store.update(seen, replace(seen.record, transitions=seen.record.transitions + 1), 5)
+            done = await store.update(seen, changed(seen.record, transitions=seen.record.transitions + 1), 5)
             print(done.version, done.record.transitions)
         except Conflict:
             pass

@@ -8,7 +8,6 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from awaitelect.errors import Conflict, StoreError, StoreUnavailable
 from awaitelect.stores import kubernetes as subject
 from awaitelect.stores.kubernetes import KubernetesStore
 from awaitelect.stores.wire import parse_record
+from awaitelect.values import changed
 from tests.envtest import LEASE_VERBS, TESTER_TOKEN, ControlPlane
 from tests.stores.scripted import Request, Scripted, found, lease, raw, scripted, stalling, status, stream
 
@@ -188,9 +188,9 @@ async def test_a_half_open_connection_costs_one_call(
         last = await store.create(HELD, T)
         proxy.stall()
         with pytest.raises(StoreUnavailable, match="no answer"):
-            await store.update(last, replace(HELD, holder="b"), 0.5)
+            await store.update(last, changed(HELD, holder="b"), 0.5)
         last = await store.read(T)
-        assert (await store.update(last, replace(HELD, holder="c"), T)).record.holder == "c"
+        assert (await store.update(last, changed(HELD, holder="c"), T)).record.holder == "c"
 
 
 async def test_exactly_the_documented_rights_are_enough(
@@ -204,7 +204,7 @@ async def test_exactly_the_documented_rights_are_enough(
     seen = changes(store, ABSENT)
     created = await store.create(HELD, T)
     assert await seen.next() == created
-    updated = await store.update(created, replace(HELD, holder="b"), T)
+    updated = await store.update(created, changed(HELD, holder="b"), T)
     assert await seen.next() == updated
 
 
@@ -355,7 +355,7 @@ async def test_a_write_is_not_held_up_by_many_watches(kubernetes: Any, changes: 
     watches = [changes(store, ABSENT) for _ in range(150)]
     created = await store.create(HELD, T)
     assert await watches[0].next() == created
-    assert (await store.update(created, replace(HELD, holder="b"), T)).version > created.version
+    assert (await store.update(created, changed(HELD, holder="b"), T)).version > created.version
 
 
 async def test_unknown_fields_of_the_spec_are_sent_back(tmp_path: Path) -> None:
