@@ -6,7 +6,7 @@ Their values are secrets: no message shows one.
 from __future__ import annotations
 
 from awaitelect.config.process_kinds import EnvFile, is_variable
-from awaitelect.config.reading import Unreadable, read_text
+from awaitelect.config.text_file import Unreadable, read_text
 
 _BLANK = " \t\r"
 

@@ -9,13 +9,16 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from awaitelect.config.kinds import shown, suggestion
 from awaitelect.config.model import LEAVES, PREFIX, SECTIONS, VARIABLES, Leaf
 from awaitelect.config.process_kinds import split_command
-from awaitelect.config.reading import Node, Unreadable, parse, read_text
+from awaitelect.config.text_file import Unreadable, read_text
 from awaitelect.values import Value
+
+if TYPE_CHECKING:
+    from awaitelect.config.yaml_text import Node
 
 CONFIG = PREFIX + "CONFIG"
 COMMAND_LINE = "command line"
@@ -115,7 +118,7 @@ def _variable(leaf: Leaf, text: str, layer: Layer, problems: list[str], warnings
         elif leaf.key == "command" and not text.lstrip().startswith("["):
             value = split_command(text)
         elif leaf.key != "env_file" or text.lstrip()[:1] in ("[", "{"):
-            value = parse(text, leaf.variable).plain()
+            value = _yaml(text, leaf.variable).plain()
     except Unreadable as error:
         problems.extend(error.reasons)
         layer[leaf.key] = Found(None, leaf.variable)
@@ -136,7 +139,7 @@ def file_layer(path: str, problems: list[str], doubtful: set[str]) -> Layer:
     """What the YAML file says. `doubtful` gets the keys that it perhaps meant to give."""
     layer: Layer = {}
     try:
-        root = parse(read_text(path, "the configuration"), path)
+        root = _yaml(read_text(path, "the configuration"), path)
         if not isinstance(root.value, dict):
             found = "an empty file" if root.value is None else shown(root.value)
             raise Unreadable(f"{path}:{root.line}: found {found}, expected a mapping such as 'lock: {{name: demo}}'")
@@ -146,6 +149,12 @@ def file_layer(path: str, problems: list[str], doubtful: set[str]) -> Layer:
         return layer
     _section(root, "", path, layer, problems, doubtful)
     return layer
+
+
+def _yaml(text: str, where: str) -> Node:
+    from awaitelect.config.yaml_text import parse  # slow to import, and not needed by those who have variables alone
+
+    return parse(text, where)
 
 
 def _section(section: Node, at: str, path: str, layer: Layer, problems: list[str], doubtful: set[str]) -> None:

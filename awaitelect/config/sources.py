@@ -15,7 +15,7 @@ from awaitelect.config.env_file import read_env_file
 from awaitelect.config.kinds import Reason, Refused, kind_of, shown
 from awaitelect.config.layers import Found, Layer
 from awaitelect.config.model import LEAVES, Leaf, Settings, settings_of, value_of
-from awaitelect.config.reading import Unreadable
+from awaitelect.config.text_file import Unreadable
 from awaitelect.core.lease import Timing
 from awaitelect.errors import ConfigError
 from awaitelect.protocol import MAX_MESSAGE, BackoffSettings, CommandSettings

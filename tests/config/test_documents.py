@@ -13,8 +13,8 @@ import pytest
 from awaitelect.config import document
 from awaitelect.config.check import render
 from awaitelect.config.model import LEAVES, VARIABLES
-from awaitelect.config.reading import Node, parse
 from awaitelect.config.sources import load
+from awaitelect.config.yaml_text import Node, parse
 from awaitelect.errors import ConfigError
 
 EXAMPLE = document.ROOT / "conf" / "awaitelect.yaml"

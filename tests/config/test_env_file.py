@@ -8,8 +8,8 @@ import pytest
 
 from awaitelect.config.env_file import parse_env_file, read_env_file
 from awaitelect.config.process_kinds import EnvFile
-from awaitelect.config.reading import Unreadable
 from awaitelect.config.sources import load
+from awaitelect.config.text_file import Unreadable
 from awaitelect.errors import ConfigError
 
 
