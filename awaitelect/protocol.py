@@ -5,7 +5,7 @@ nanoseconds of CLOCK_BOOTTIME on the wire, seconds in here. Unknown fields are i
 so that a keeper outlives an upgrade of its elector.
 
     elector → keeper    Settings, Grant, Stop, Alive, Leave
-    keeper → elector    Hello, Ack, Spawned (with a pidfd), Gone, Shutdown
+    keeper → elector    Hello, Ack, Spawned (with a pidfd), Ready, Gone, Shutdown
 """
 
 from __future__ import annotations
@@ -44,6 +44,32 @@ class BackoffSettings(Value):
     """Seconds that the command must have run for the count of failures to start anew."""
 
 
+class Probe(Value):
+    """How to ask the command whether it is ready, or alive. Names and defaults are Kubernetes'; durations in seconds."""
+
+    kind: str
+    """http_get, tcp_socket or exec."""
+    argv: list[str] = []
+    """exec: success is its exit code 0."""
+    host: str = "127.0.0.1"
+    port: int = 0
+    path: str = "/"
+    """http_get: success is an answer from 200 to 399."""
+    scheme: str = "http"
+    """http or https, whose certificate is not looked at."""
+    headers: dict[str, str] = {}
+    initial_delay: float = 0.0
+    """From the start, or from being ready, to the first question."""
+    period: float = 10.0
+    """From one question to the next."""
+    timeout: float = 1.0
+    """A question without an answer counts as failed after so long."""
+    success_threshold: int = 1
+    """So many successes in a row make it ready."""
+    failure_threshold: int = 3
+    """So many failures in a row make it failed."""
+
+
 class CommandSettings(Value):
     """All that the keeper knows of the configuration: how to run the command."""
 
@@ -73,6 +99,17 @@ class CommandSettings(Value):
     on_give_up: str = "release"
     """release, exit, hold."""
     success_exit_codes: list[int] = [0]
+    hooks: dict[str, list[str]] = {}
+    """pre_start, post_start, pre_stop, post_stop → program and arguments; and `stop`, which asks the command to stop
+    in the stop signal's place."""
+    hook_timeout: float = 10.0
+    """Seconds that each of them may take, if the lease leaves as much."""
+    ready: str = "exec"
+    """When the command counts as ready: exec (at once), notify (it says so), probe."""
+    start_timeout: float = 90.0
+    """Seconds from its start in which it must be ready."""
+    start_probe: Probe | None = None
+    liveness: Probe | None = None
     renew_deadline: float = 10.0
     """Seconds: how long the elector may be silent while it leads."""
     log_level: str = "info"
@@ -150,6 +187,10 @@ class Spawned(Value):
     pid: int
 
 
+class Ready(Value):
+    """keeper → elector: the command is ready for its users; until Gone."""
+
+
 class Gone(Value):
     """keeper → elector: nothing of the command is alive, and nothing is started under any grant up to this number."""
 
@@ -166,11 +207,11 @@ class Shutdown(Value):
     signal: int
 
 
-Message = Settings | Grant | Stop | Alive | Leave | Hello | Ack | Spawned | Gone | Shutdown
+Message = Settings | Grant | Stop | Alive | Leave | Hello | Ack | Spawned | Ready | Gone | Shutdown
 
 _INSTANTS = {"term_by", "kill_by"}
 _TYPES: dict[str, type[Message]] = {
-    kind.__name__: kind for kind in (Settings, Grant, Stop, Alive, Leave, Hello, Ack, Spawned, Gone, Shutdown)
+    kind.__name__: kind for kind in (Settings, Grant, Stop, Alive, Leave, Hello, Ack, Spawned, Ready, Gone, Shutdown)
 }
 
 
@@ -188,7 +229,7 @@ def decode(datagram: bytes) -> Message:
     try:
         fields = json.loads(datagram)
         kind = _TYPES[fields.pop("is")]
-        known = {name: value for name, value in fields.items() if name in kind.FIELDS}
+        known = _known(kind, fields)
         for name in _INSTANTS & known.keys():
             if known[name] is not None:
                 known[name] = clock.from_ns(known[name])
@@ -199,11 +240,17 @@ def decode(datagram: bytes) -> Message:
         raise ValueError(f"not a message: {datagram[:80]!r}: {error}") from error
 
 
+def _known(kind: type[Value], fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name in kind.FIELDS}
+
+
 def _command_settings(fields: dict[str, Any]) -> CommandSettings:
-    known = {name: value for name, value in fields.items() if name in CommandSettings.FIELDS}
+    known = _known(CommandSettings, fields)
     if "backoff" in known:
-        names = BackoffSettings.FIELDS
-        known["backoff"] = BackoffSettings(**{n: v for n, v in known["backoff"].items() if n in names})
+        known["backoff"] = BackoffSettings(**_known(BackoffSettings, known["backoff"]))
+    for probe in ("start_probe", "liveness"):
+        if known.get(probe) is not None:
+            known[probe] = Probe(**_known(Probe, known[probe]))
     if "signal_rewrite" in known:  # JSON has no numbers as keys
         known["signal_rewrite"] = {int(caught): int(sent) for caught, sent in known["signal_rewrite"].items()}
     return CommandSettings(**known)

@@ -6,11 +6,14 @@ returns what to do, in order. This is where the keeper alone keeps the promise, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from enum import StrEnum
 
 from awaitelect.core.restart import Backoff, exit_status, is_restarted, is_success
-from awaitelect.protocol import KILL_LEAD, Ack, CommandSettings, Gone, Grant, Message, Shutdown
+from awaitelect.keeper.health import Health
+from awaitelect.keeper.signals import name as signal_name
+from awaitelect.protocol import KILL_LEAD, Ack, CommandSettings, Gone, Grant, Message, Probe, Ready, Shutdown
 from awaitelect.values import Value
 
 SWEEP_AGAIN = 0.1
@@ -23,9 +26,13 @@ class Phase(StrEnum):
     """What the keeper is doing about the command."""
 
     IDLE = "idle"
+    STARTING = "starting"
+    """Its pre_start hook runs."""
     RUNNING = "running"
     STOPPING = "stopping"
     KILLING = "killing"
+    CLEANING = "cleaning"
+    """Its post_stop hook runs."""
     BACKOFF = "backoff"
     HELD = "held"
     GIVEN_UP = "given_up"
@@ -49,6 +56,26 @@ class TellSurvivors(Value):
     """SIGTERM to whatever the main process has left behind, in its group or not."""
 
 
+class RunHook(Value):
+    """Run a hook; `on_hook_ended` follows, unless it is abandoned."""
+
+    name: str
+    environment: dict[str, str] = {}
+    """Variables over the command's."""
+
+
+class Ask(Value):
+    """Ask the command by a probe; `on_answer` follows, unless it is abandoned."""
+
+    probe: Probe
+
+
+class Abandon(Value):
+    """End what was begun by RunHook or Ask: nobody waits for it any more."""
+
+    name: str
+
+
 class KillAll(Value):
     """SIGKILL to the group and to every descendant, until none is left."""
 
@@ -66,8 +93,12 @@ class Note(Value):
     text: str
 
 
-Action = Start | Signal | TellSurvivors | KillAll | Tell | Note
+Action = Start | Signal | TellSurvivors | RunHook | Ask | Abandon | KillAll | Tell | Note
 SIGTERM = 15
+PROBE = "probe"
+"""The name under which the one question that is out is abandoned."""
+_CLEAN_SIGNALS = {1, 2, 13, 15}
+"""A service that ends by one of these has ended well, says systemd.service(5): SIGHUP, SIGINT, SIGPIPE, SIGTERM."""
 
 
 class Guard:
@@ -88,9 +119,24 @@ class Guard:
         self._cause = "deadline"
         self._refused_term = 0
         self._started_at = 0.0
+        self._ended_at = 0.0
         self._stop_at = 0.0
         self._kill_at = 0.0
         self._restart_at = 0.0
+        self._health: Health | None = None
+        self._is_executed = False
+        """The main process is the command, and has not ended."""
+        self._stop_signal = settings.stop_signal
+        self._limits: dict[str, float] = {}
+        """The hooks, and the question, that are out, and until when each may take."""
+        self._failure = ""
+        """Why this run counts as failed, whatever status it ended with."""
+        self._result = ""
+        """SERVICE_RESULT, where the status does not tell it."""
+        self._is_clean = True
+        """Nothing was begun since the last post_stop hook."""
+        self._may_clean = True
+        """Nobody else may be starting at this very moment."""
 
     @property
     def number(self) -> int:
@@ -104,23 +150,43 @@ class Guard:
 
     @property
     def is_alive(self) -> bool:
-        """Something of the command may be alive."""
-        return self.phase in (Phase.RUNNING, Phase.STOPPING, Phase.KILLING)
+        """Something of the command may be alive, a hook of its included."""
+        return self.phase in (Phase.STARTING, Phase.RUNNING, Phase.STOPPING, Phase.KILLING, Phase.CLEANING)
+
+    @property
+    def is_ready(self) -> bool:
+        """The command runs and is ready for its users."""
+        return self.phase == Phase.RUNNING and self._health is not None and self._health.is_ready
 
     @property
     def wake_at(self) -> float | None:
         """The instant, in seconds, at which to call `on_wake` at the latest."""
         if self.grant is None:
             return None
-        if self.phase in (Phase.RUNNING, Phase.HELD):
-            return self.grant.term_by
-        if self.phase == Phase.BACKOFF:
-            return min(self._restart_at, self.grant.term_by)
-        if self.phase == Phase.STOPPING:
-            return min(self._stop_at + self.settings.stop_timeout, self.grant.kill_by - KILL_LEAD)
-        if self.phase == Phase.KILLING:
-            return self._kill_at + SWEEP_AGAIN
-        return None
+        dates = list(self._limits.values())
+        if self.phase in (Phase.STARTING, Phase.RUNNING, Phase.BACKOFF, Phase.HELD):
+            dates.append(self.grant.term_by)
+        if self.phase == Phase.RUNNING and self._health:
+            dates.append(self._health.wake_at)
+        elif self.phase == Phase.BACKOFF:
+            dates.append(self._restart_at)
+        elif self.phase == Phase.STOPPING:
+            dates.append(self._kill_by)
+        elif self.phase == Phase.CLEANING:
+            dates.append(self._last_kill_by)
+        elif self.phase == Phase.KILLING:
+            dates.append(self._kill_at + SWEEP_AGAIN)
+        return min(dates, default=None)
+
+    @property
+    def _last_kill_by(self) -> float:
+        """When SIGKILL has to be sent, whatever else."""
+        return self.grant.kill_by - KILL_LEAD if self.grant else 0.0
+
+    @property
+    def _kill_by(self) -> float:
+        """When SIGKILL is sent to a command that does not stop."""
+        return min(self._stop_at + self.settings.stop_timeout, self._last_kill_by)
 
     # ------------------------------------------------------------------ what the elector says
 
@@ -132,7 +198,8 @@ class Guard:
             self.phase = Phase.IDLE
             self._backoff.forget()
         if self.phase == Phase.IDLE and self._may_start(now):
-            return [Tell(Ack(grant.number, Phase.RUNNING.value)), *self._start(now)]
+            started = self._start(now)
+            return [Tell(Ack(grant.number, self.phase.value)), *started]
         if self.phase in (Phase.IDLE, Phase.GIVEN_UP, Phase.ENDED):
             return [self._gone()]
         return [Tell(Ack(grant.number, self.phase.value))]
@@ -142,10 +209,12 @@ class Guard:
 
     def on_stop(self, grace: bool, now: float) -> list[Action]:
         """The elector wants the command stopped, and to be told when it is gone."""
+        self._may_clean = self._may_clean and grace
         if self.is_alive:
-            if self._cause != "shutdown" or self.phase == Phase.RUNNING:
+            is_up = self.phase in (Phase.STARTING, Phase.RUNNING)
+            if self._cause != "shutdown" or is_up:
                 self._cause = "stopped"
-            if self.phase == Phase.RUNNING:
+            if is_up:
                 return self._stop(self.settings.stop_signal, grace, now)
             return [] if grace or self.phase == Phase.KILLING else self._kill(now)
         if self.phase in (Phase.BACKOFF, Phase.HELD):
@@ -158,7 +227,7 @@ class Guard:
         """SIGTERM, SIGINT or SIGQUIT (after rewriting): stop for good. A second one goes to the command at once."""
         actions: list[Action] = [Tell(Shutdown(signal))]
         stop_signal = self.settings.stop_signal if signal == SIGTERM else signal
-        if self.phase == Phase.RUNNING:
+        if self.phase in (Phase.STARTING, Phase.RUNNING):
             self._cause = "shutdown"
             return actions + self._stop(stop_signal, True, now)
         if self.is_alive:
@@ -172,33 +241,103 @@ class Guard:
 
     def on_deadline(self, now: float) -> list[Action]:
         """Stop as if the lease had run out; there is no hope for a newer grant."""
-        if self.phase == Phase.RUNNING:
+        if self.phase in (Phase.STARTING, Phase.RUNNING):
             self._cause = "deadline"
             return self._stop(self.settings.stop_signal, True, now)
         return self._be_idle("deadline") if self.phase in (Phase.BACKOFF, Phase.HELD) else []
 
     # ------------------------------------------------------------------ what the processes do
 
+    def on_executed(self, now: float) -> list[Action]:
+        """The main process has become the command."""
+        self._is_executed = True
+        if self.phase != Phase.RUNNING:
+            return []
+        self._health = Health(self.settings, now)
+        return self._be_ready(now) if self._health.is_ready else []
+
     def on_exited(self, status: int, survivors: bool, now: float) -> list[Action]:
         """The main process has ended: exit code, or minus the signal's number. `survivors`: it left others behind."""
-        self.status = status
+        self.status, self._ended_at, self._is_executed = status, now, False
+        actions: list[Action] = []
         if self.phase == Phase.RUNNING:
             self.phase, self._cause, self._stop_at = Phase.STOPPING, "exited", now
-        return [TellSurvivors()] if survivors and self.phase == Phase.STOPPING else []
+            actions = self._abandon()
+        return [*actions, TellSurvivors()] if survivors and self.phase == Phase.STOPPING else actions
 
     def on_refused(self, reason: str, status: int | None, now: float) -> list[Action]:
         """The command was not started: for `reason`, which is worth the exit status, or too late if that is None."""
         if status is not None:
-            self.status = status
+            self.status, self._ended_at = status, now
         if self.phase != Phase.RUNNING:
             return self.on_empty(now)  # it was told to stop before it had begun
-        if status is None:
-            return [Note("warning", f"not started: {reason}"), *self._be_idle("deadline")]
-        return [Note("error", reason), *self._decide_restart(now)]
+        note = Note("warning", f"not started: {reason}") if status is None else Note("error", reason)
+        self._cause = "deadline" if status is None else "exited"
+        if "pre_start" not in self.settings.hooks:
+            return [note, *self.on_empty(now)]
+        self.phase, self._stop_at = Phase.STOPPING, now  # that hook may have left something behind
+        return [note, TellSurvivors()]
+
+    def on_notified(self, now: float) -> list[Action]:
+        """The command says that it is ready."""
+        if self.phase != Phase.RUNNING or self._health is None or self._health.is_ready:
+            return []
+        self._health.on_notified(now)
+        return self._be_ready(now) if self._health.is_ready else []
+
+    def on_extended(self, seconds: float, now: float) -> None:
+        """The command asks for so many seconds more to get ready."""
+        if self._health:
+            self._health.on_extended(seconds, now)
+
+    def on_answer(self, trouble: str, now: float) -> list[Action]:
+        """The question was answered well, or this is the trouble with the answer."""
+        if self._limits.pop(PROBE, None) is None or self._health is None:
+            return []
+        was_ready = self._health.is_ready
+        self._health.on_answer(trouble, now)
+        said: list[Action] = (
+            [Note("warning" if was_ready else "debug", f"no good answer: {trouble}")] if trouble else []
+        )
+        if self._health.failure:
+            return said + self._fail(self._health.failure, "watchdog", now)
+        return said + (self._be_ready(now) if self._health.is_ready and not was_ready else [])
+
+    def on_hook_ended(self, name: str, failure: str, now: float) -> list[Action]:
+        """A hook has ended, well or with this failure: `exited with 3`."""
+        if self._limits.pop(name, None) is None:
+            return []
+        called = "stop.command" if name == "stop" else f"hooks.{name}"
+        said: list[Action] = [Note("warning" if failure else "debug", f"{called} {failure or 'has ended'}")]
+        if name == "pre_start" and self.phase == Phase.STARTING:
+            if not failure:
+                return said + (self._execute(now) if self._may_start(now) else self.on_deadline(now))
+            self.status, self._failure, self._result = 1, f"{called} {failure}", "exit-code"
+            self.phase, self._cause, self._stop_at, self._ended_at = Phase.STOPPING, "exited", now, now
+            return [*said, TellSurvivors()]
+        if name == "post_start" and failure and self.phase == Phase.RUNNING:
+            return self._fail(f"{called} {failure}", "exit-code", now)
+        if name == "pre_stop" and self.phase == Phase.STOPPING:
+            return said + (self._ask_to_stop(now) if self._is_executed else [TellSurvivors()])
+        if name == "stop" and self.phase == Phase.STOPPING:
+            return said + ([self._stop_by_signal()] if self._is_executed else [TellSurvivors()])
+        if name == "post_stop" and self.phase == Phase.CLEANING:
+            return said + self._kill(now)  # whatever it has left behind
+        return said
 
     def on_empty(self, now: float) -> list[Action]:
         """Nothing of the command is alive."""
-        self.is_stuck = False
+        self.is_stuck, self._health = False, None
+        self._limits.clear()
+        if not self._is_clean:
+            self._is_clean = True
+            if self._may_clean and now < self._last_kill_by:
+                self.phase = Phase.CLEANING
+                return self._run("post_stop", now, self._last_kill_by, self._outcome())
+            return [Note("warning", "hooks.post_stop left out: the lease leaves no time"), *self._conclude(now)]
+        return self._conclude(now)
+
+    def _conclude(self, now: float) -> list[Action]:
         if self._cause == "exited":
             return self._decide_restart(now)
         if self._cause == "shutdown":
@@ -213,40 +352,114 @@ class Guard:
         at = self.wake_at
         if at is None or now < at or self.grant is None:
             return []
-        if self.phase == Phase.RUNNING:
+        if self.phase in (Phase.STARTING, Phase.RUNNING) and now >= self.grant.term_by:
             self._cause = "deadline"
             # After a suspension both dates may have passed: the SIGCONT of a stop would only wake the command up.
-            grace = now < self.grant.kill_by - KILL_LEAD
+            grace = now < self._last_kill_by
             note = Note("error", "the lease was not renewed in time: stopping the command")
             return [note, *self._stop(self.settings.stop_signal, grace, now)]
+        if self.phase == Phase.STOPPING and now >= self._kill_by:
+            cut = now < self._stop_at + self.settings.stop_timeout
+            why = "the lease leaves no more time" if cut else "it has not ended in time"
+            self._result = self._result or "timeout"
+            note = Note("warning", f"killing the command {now - self._stop_at:.1f}s after its stop: {why}")
+            return [note, *self._kill(now)]
+        if self.phase == Phase.CLEANING and now >= self._last_kill_by:
+            return [Note("warning", "killing hooks.post_stop: the lease leaves no more time"), *self._kill(now)]
         if self.phase == Phase.BACKOFF:
             return self._start(now) if self._may_start(now) else self._be_idle("deadline")
         if self.phase == Phase.HELD:
             return self._be_idle("deadline")
-        if self.phase == Phase.STOPPING:
-            cut = now < self._stop_at + self.settings.stop_timeout
-            why = "the lease leaves no more time" if cut else "it has not ended in time"
-            return [
-                Note("warning", f"killing the command {now - self._stop_at:.1f}s after its stop: {why}"),
-                *self._kill(now),
-            ]
-        return self._sweep_again(now)
+        if self.phase == Phase.KILLING:
+            return self._sweep_again(now)
+        return self._expire(now) or self._check_health(now)
 
-    # ------------------------------------------------------------------
+    def _expire(self, now: float) -> list[Action]:
+        """Give up on the hooks that have had their time, and on the question."""
+        actions: list[Action] = []
+        for name in [name for name, by in self._limits.items() if now >= by]:
+            actions.append(Abandon(name))
+            if name == PROBE:
+                actions += self.on_answer("no answer in time", now)
+            else:
+                actions += self.on_hook_ended(name, "has not ended in time", now)
+        return actions
+
+    def _check_health(self, now: float) -> list[Action]:
+        if self.phase != Phase.RUNNING or self._health is None:
+            return []
+        probe = self._health.on_wake(now)
+        if self._health.failure:
+            return self._fail(self._health.failure, "timeout", now)
+        if probe is None:
+            return []
+        self._limits[PROBE] = now + probe.timeout
+        return [Ask(probe)]
+
+    # ------------------------------------------------------------------ starting
 
     def _start(self, now: float) -> list[Action]:
+        self.phase, self._cause, self._started_at = Phase.STARTING, "exited", now
+        self._failure = self._result = ""
+        self.status = None
+        self._is_clean, self._may_clean = "post_stop" not in self.settings.hooks, True
+        if "pre_start" in self.settings.hooks:
+            return self._run("pre_start", now)
+        return self._execute(now)
+
+    def _execute(self, now: float) -> list[Action]:
         assert self.grant is not None
-        self.phase, self._cause, self._started_at = Phase.RUNNING, "exited", now
+        self.phase, self._started_at = Phase.RUNNING, now
         return [Start(self.grant)]
 
+    def _be_ready(self, now: float) -> list[Action]:
+        said = [] if self.settings.ready == "exec" else [Note("info", "the command is ready")]
+        hook = self._run("post_start", now) if "post_start" in self.settings.hooks else []
+        return [*said, Tell(Ready()), *hook]
+
+    def _fail(self, reason: str, result: str, now: float) -> list[Action]:
+        """The command runs, and has to be taken for failed: it is stopped, and what follows is as after a crash."""
+        self._failure, self._result, self._cause = reason, result, "exited"
+        return [Note("error", f"{reason}: stopping the command"), *self._stop(self.settings.stop_signal, True, now)]
+
+    def _run(
+        self, name: str, now: float, by: float = math.inf, environment: dict[str, str] | None = None
+    ) -> list[Action]:
+        self._limits[name] = min(now + self.settings.hook_timeout, by)
+        return [RunHook(name, environment or {})]
+
+    def _abandon(self) -> list[Action]:
+        names = list(self._limits)
+        self._limits.clear()
+        return [Abandon(name) for name in names]
+
+    # ------------------------------------------------------------------ stopping
+
     def _stop(self, signal: int, grace: bool, now: float) -> list[Action]:
-        self.phase, self._stop_at = Phase.STOPPING, now
+        is_starting = self.phase == Phase.STARTING
+        self.phase, self._stop_at, self._stop_signal = Phase.STOPPING, now, signal
         if not grace:
             return self._kill(now)
-        return [Signal(signal, group=self.settings.kill_mode == "group")]
+        if is_starting:
+            self._limits.clear()
+            return [TellSurvivors()]
+        actions = self._abandon()
+        if self._is_executed and "pre_stop" in self.settings.hooks:
+            half = now + (self._kill_by - now) / 2  # the other one is the command's
+            return actions + self._run("pre_stop", now, half, {"AWAITELECT_STOP_CAUSE": self._cause})
+        return actions + self._ask_to_stop(now)
+
+    def _ask_to_stop(self, now: float) -> list[Action]:
+        if self._is_executed and "stop" in self.settings.hooks:
+            return self._run("stop", now, now + (self._kill_by - now) * 0.75)
+        return [self._stop_by_signal()]
+
+    def _stop_by_signal(self) -> Action:
+        return Signal(self._stop_signal, group=self.settings.kill_mode == "group")
 
     def _kill(self, now: float) -> list[Action]:
         self.phase, self._stop_at, self._kill_at = Phase.KILLING, now, now
+        self._limits.clear()
         return [KillAll()]
 
     def _sweep_again(self, now: float) -> list[Action]:
@@ -256,18 +469,41 @@ class Guard:
             return [KillAll(), Note("error", "the command cannot be killed: the lease is left to run out")]
         return [KillAll()]
 
+    def _outcome(self) -> dict[str, str]:
+        """How it ended, in the variables that systemd gives to ExecStopPost= (systemd.exec(5))."""
+        status = self.status
+        told = {"AWAITELECT_STOP_CAUSE": self._cause}
+        if status is None:
+            return {**told, "SERVICE_RESULT": self._result or "success"}
+        is_well = is_success(status, self.settings.success_exit_codes) or -status in {
+            *_CLEAN_SIGNALS,
+            self._stop_signal,
+        }
+        result = self._result or ("success" if is_well else "signal" if status < 0 else "exit-code")
+        return {
+            **told,
+            "SERVICE_RESULT": result,
+            "EXIT_CODE": "killed" if status < 0 else "exited",
+            "EXIT_STATUS": signal_name(-status).removeprefix("SIG") if status < 0 else str(status),
+        }
+
+    # ------------------------------------------------------------------ what follows an end
+
     def _decide_restart(self, now: float) -> list[Action]:
         status = self.status if self.status is not None else 0
         policy, codes = self.settings.restart_policy, self.settings.success_exit_codes
-        ended = f"the command {describe(status)} after {now - self._started_at:.1f}s"
-        if not is_restarted(policy, status, codes):
+        ended = self._failure or f"the command {describe(status)} after {self._ended_at - self._started_at:.1f}s"
+        well = is_success(status, codes) and not self._failure
+        if self._failure and is_success(status, codes):
+            self.status = 1  # that it has ended well when it was told to stop is no success
+        if policy == "never" or not (self._failure or is_restarted(policy, status, codes)):
             self.phase, self._cause = Phase.ENDED, "finished"
-            return [Note("info" if is_success(status, codes) else "error", ended), self._gone()]
-        if is_success(status, codes):
+            return [Note("info" if well else "error", ended), self._gone()]
+        if well:
             pause = self.settings.backoff.initial
             count = ""
         else:
-            pause = self._backoff.failed(now - self._started_at)
+            pause = self._backoff.failed(self._ended_at - self._started_at)
             count = f" ({self._backoff.failures} of {self.settings.max_restarts})"
             if self._backoff.failures > self.settings.max_restarts:
                 return self._give_up(ended)
