@@ -296,9 +296,8 @@ class Guard:
             return []
         was_ready = self._health.is_ready
         self._health.on_answer(trouble, now)
-        said: list[Action] = (
-            [Note("warning" if was_ready else "debug", f"no good answer: {trouble}")] if trouble else []
-        )
+        level = "warning" if was_ready else "debug"
+        said: list[Action] = [Note(level, f"no good answer: {trouble}")] if trouble else []
         if self._health.failure:
             return said + self._fail(self._health.failure, "watchdog", now)
         return said + (self._be_ready(now) if self._health.is_ready and not was_ready else [])
@@ -475,10 +474,8 @@ class Guard:
         told = {"AWAITELECT_STOP_CAUSE": self._cause}
         if status is None:
             return {**told, "SERVICE_RESULT": self._result or "success"}
-        is_well = is_success(status, self.settings.success_exit_codes) or -status in {
-            *_CLEAN_SIGNALS,
-            self._stop_signal,
-        }
+        codes, signals = self.settings.success_exit_codes, {*_CLEAN_SIGNALS, self._stop_signal}
+        is_well = is_success(status, codes) or -status in signals
         result = self._result or ("success" if is_well else "signal" if status < 0 else "exit-code")
         return {
             **told,
