@@ -54,6 +54,11 @@ def _run(options: dict[str, str], command: list[str], mask: set[int]) -> NoRetur
         _become(command, mask)
     if check:
         _check(options, command, mask)
+    job = None
+    if os.isatty(0):
+        from awaitelect.keeper.job import divide
+
+        job = divide()
     from awaitelect.keeper.launch import launch
 
     try:
@@ -62,7 +67,7 @@ def _run(options: dict[str, str], command: list[str], mask: set[int]) -> NoRetur
         launched = None  # the keeper tries again, and says why
     from awaitelect.keeper.loop import Keeper
 
-    os._exit(Keeper(options, command, mask).run(launched))
+    os._exit(Keeper(options, command, mask, job).run(launched))
 
 
 def is_configured(options: Mapping[str, str], environ: Mapping[str, str]) -> bool:

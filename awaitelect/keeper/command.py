@@ -8,20 +8,14 @@ import json
 import os
 import signal
 
-from awaitelect import clock
+from awaitelect import cgroup, clock
+from awaitelect.cgroup import Cgroup
 from awaitelect.errors import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND
 from awaitelect.keeper import shim, tree
 from awaitelect.keeper.shim import Shim
 from awaitelect.keeper.signals import Signals
+from awaitelect.keeper.terminal import Terminal
 from awaitelect.protocol import MARK, CommandSettings, Grant
-
-
-def on_terminal() -> bool:
-    """Standard input is a terminal, and we are in its foreground."""
-    try:
-        return os.isatty(0) and os.tcgetpgrp(0) == os.getpgrp()
-    except OSError:
-        return False
 
 
 def look_up(argv0: str, settings: CommandSettings) -> tuple[str, int] | None:
@@ -49,7 +43,7 @@ def look_up(argv0: str, settings: CommandSettings) -> tuple[str, int] | None:
 class Command:
     """One command, run after run; at most one run at a time."""
 
-    def __init__(self, instance: str, caught: Signals, deadman: clock.Alarm) -> None:
+    def __init__(self, instance: str, caught: Signals, deadman: clock.Alarm, terminal: Terminal) -> None:
         """`deadman` rings for the waiting shim when the keeper has let pass the date by which all must be dead."""
         self._instance = instance
         self._deadman = deadman
@@ -57,18 +51,16 @@ class Command:
         self.foreign: set[int] = set()
         """Children that we had before we began, by an exec: not the command's."""
         self._caught = caught
-        self._foreground = on_terminal()
+        self._terminal = terminal
         self._waiting: Shim | None = None
         self.main: Shim | None = None
         """The shim that became, or is about to become, the command; None when nothing was started."""
+        self.stderr_fd: int | None = None
+        """The command's standard error in the shims to come; None: ours."""
         self.main_reaped = True
         self.is_pending = False
         """The order to start is given, and whether it was executed is not known yet."""
         self._held_back: list[tuple[int, bool, bool]] = []
-
-    @property
-    def has_terminal(self) -> bool:
-        return self._foreground
 
     @property
     def waiting_pid(self) -> int | None:
@@ -78,7 +70,7 @@ class Command:
     def prepare(self) -> None:
         """Have a shim waiting. Raises OSError where no process can be had."""
         if self._waiting is None:
-            self._waiting = shim.fork(self._instance, self._caught, self._foreground, self._deadman)
+            self._waiting = shim.fork(self._instance, self._caught, self._terminal, self._deadman, self.stderr_fd)
 
     def start(self, settings: CommandSettings, grant: Grant) -> None:
         """Give the order to start. Raises OSError where no process can be had; the rest comes as the verdict."""
@@ -96,6 +88,7 @@ class Command:
             "start_by": clock.to_ns(grant.term_by),
         }
         line = json.dumps(order).encode() + b"\n"
+        self._terminal.save_modes()
         self.is_pending, self._start_by = True, grant.term_by
         try:
             # All of it must go into the pipe: a shim that somebody has stopped reads nothing.
@@ -131,22 +124,30 @@ class Command:
     def forget(self) -> None:
         """Close what belonged to the last run."""
         if self.main:
-            for fd in (self.main.pidfd, self.main.order_fd, self.main.verdict_fd):
-                os.close(fd)
+            self._close(self.main)
             self.main = None
             self.is_pending, self._held_back = False, []
 
     def shim_ended(self) -> None:
         """The waiting shim was killed by somebody."""
         if self._waiting:
-            for fd in (self._waiting.pidfd, self._waiting.order_fd, self._waiting.verdict_fd):
-                os.close(fd)
+            self._close(self._waiting)
             self._waiting = None
+
+    def _close(self, one: Shim) -> None:
+        for fd in (one.pidfd, one.order_fd, one.verdict_fd):
+            os.close(fd)
+        if one.cgroup:
+            one.cgroup.close()
+            self._used.append(one.cgroup)  # removed before the next is made: that another may lead does not wait for it
 
     # ------------------------------------------------------------------ ending it
 
     def signal(self, number: int, *, group: bool, wake: bool = False) -> None:
-        """Send a signal to the main process or to its group. `wake`: and SIGCONT after it, as it may be suspended."""
+        """Send a signal to the main process or to its group. `wake`: and SIGCONT to the group, as it may be suspended.
+
+        A real-time signal is dropped where the command has as many pending as it may have (RLIMIT_SIGPENDING).
+        """
         if self.main is None:
             return
         if self.is_pending and number != signal.SIGKILL:
@@ -154,7 +155,7 @@ class Command:
             return
         for sent in (number, signal.SIGCONT) if wake else (number,):
             try:
-                if not group:
+                if not group and sent == number:
                     if not self.main_reaped:
                         signal.pidfd_send_signal(self.main.pidfd, sent)
                 elif not self.main_reaped or self._has_group():
@@ -163,6 +164,8 @@ class Command:
                 pass
             except PermissionError:
                 pass  # it has become another user's; SIGKILL from our side will fail too, and be reported then
+            except BlockingIOError:
+                pass  # it has no room for another one
 
     def _has_group(self) -> bool:
         """Somebody of the command's group is there; else its number may be another's by now."""
@@ -174,33 +177,63 @@ class Command:
                 pass
         return False
 
+    def signal_tree(self, number: int, elector: int | None) -> None:
+        """Send a signal, and SIGCONT after it, to every process of the command, whatever its parent or group is."""
+        if self.is_pending:
+            self.signal(number, group=False, wake=True)  # the shim is all there is
+        else:
+            tree.signal_all(lambda: self._members(elector), number, signal.SIGCONT)
+
+    def _members(self, elector: int | None) -> set[int]:
+        """Every process of the command: we are a subreaper, so those that are in no cgroup of ours descend from us."""
+        inside = self.main.cgroup.members() if self.main and self.main.cgroup else set()
+        return inside | tree.descendants(self.survivors(elector))
+
     def survivors(self, elector: int | None) -> set[int]:
-        """Our children that belong to the command, zombies included: empty means that nothing of it is alive."""
+        """Our children that belong to the command, zombies included."""
         ours = {elector, self.waiting_pid, *self.foreign}
         return {pid for pid in tree.children() if pid not in ours}
 
+    def is_empty(self, elector: int | None) -> bool:
+        """Nothing of the command is alive: no child of ours, and nothing in its cgroup."""
+        inside = self.main is not None and self.main.cgroup is not None and self.main.cgroup.is_populated()
+        return not inside and not self.survivors(elector)
+
+    @property
+    def populated_fd(self) -> int:
+        """A descriptor that polls as POLLPRI when `is_empty` may have changed without an end of a child of ours; or -1.
+
+        It polls so until `is_empty` is asked again.
+        """
+        return self.main.cgroup.fileno() if self.main and self.main.cgroup else -1
+
     def kill(self, elector: int | None) -> None:
-        """SIGKILL to the group and to each child of ours; their children come to us, for the next call."""
+        """SIGKILL to the cgroup, the group and each child of ours; their children come to us, for the next call."""
+        if self.main and self.main.cgroup:
+            self.main.cgroup.kill()
         self.signal(signal.SIGKILL, group=True)
         tree.kill(self.survivors(elector))
 
     def tell_survivors(self, elector: int | None) -> None:
         """SIGTERM to what the main process has left behind: its group, and those of other groups that are ours now."""
         self.signal(signal.SIGTERM, group=True, wake=True)
-        for pid in self.survivors(elector):
-            try:
-                os.kill(pid, signal.SIGTERM)
-                os.kill(pid, signal.SIGCONT)
-            except OSError:
-                pass  # another user's
+        tree.signal_all(lambda: self.survivors(elector) or self._members(elector), signal.SIGTERM, signal.SIGCONT)
 
-    def take_terminal(self) -> None:
-        """The command is gone: what is typed comes to us again."""
-        if self._foreground:
-            try:
-                os.tcsetpgrp(0, os.getpgrp())
-            except OSError:
-                pass  # the terminal is gone
+    def describe(self, elector: int | None) -> str:
+        """Names, pids and states of what is alive of the command, for a log line."""
+        return tree.describe(self._members(elector))
+
+    def remove_cgroups(self) -> None:
+        """At our end."""
+        if self._runs:
+            Cgroup(self.place).remove()
+
+    def take_terminal(self, status: int = 0) -> None:
+        """The main process has ended: what is typed comes to us again. `status`: minus the signal it has died of."""
+        if self.main:
+            self._terminal.take_from(self.main.pid)
+        if status < 0:
+            self._terminal.restore_modes()
 
     def dismiss_shim(self) -> None:
         """End the waiting shim."""

@@ -19,6 +19,7 @@ from awaitelect.errors import EXIT_CONFIG, EXIT_INTERNAL, EXIT_NOT_EXECUTABLE
 from awaitelect.keeper import command, guard, reaper, signals, tree
 from awaitelect.keeper.elector import Elector
 from awaitelect.keeper.guard import Guard, Phase
+from awaitelect.keeper.terminal import Terminal
 from awaitelect.logs import Log
 
 ELECTOR_TIME = 5.0
@@ -35,7 +36,10 @@ FIRST_TRIES = 3
 class Keeper:
     """One run of the keeper. `run` returns the exit status."""
 
-    def __init__(self, options: dict[str, str], argv: list[str], original_mask: Iterable[int]) -> None:
+    def __init__(
+        self, options: dict[str, str], argv: list[str], original_mask: Iterable[int], job: int | None = None
+    ) -> None:
+        """`job`: the pid of our parent, if that stands for us before a shell."""
         self._signals = signals.Signals(original_mask)
         self._log = Log(level=options.get("log_level", "info"), form=options.get("log_format", "auto"))
         self._options, self._argv = options, argv
@@ -44,7 +48,10 @@ class Keeper:
         self._elector = Elector()
         self._guard: Guard | None = None
         self._deadman = clock.Alarm()
-        self._command = command.Command(self._instance, self._signals, self._deadman)
+        self._terminal = Terminal(job)
+        self._is_suspended = False
+        """The command was stopped on the terminal, and the shell's job with it."""
+        self._command = command.Command(self._instance, self._signals, self._deadman, self._terminal)
         self._leave: protocol.Leave | None = None
         self._end_by: float | None = None
         """The elector has until then to release the lease and end."""
@@ -60,6 +67,10 @@ class Keeper:
         self._command.foreign = tree.children() - ({launched[0]} if launched else set())
         self._spawn_elector(launched)
         tree.become_subreaper()
+        if self._terminal.job:
+            tree.die_with_parent()
+            if os.getppid() != self._terminal.job:
+                self._status = EXIT_INTERNAL  # it has been killed already, and nobody waits for us
         poll = select.poll()
         poll.register(self._signals.read_fd, select.POLLIN)
         poll.register(self._alarm, select.POLLIN)
@@ -146,6 +157,8 @@ class Keeper:
             if number == signal.SIGCHLD:
                 continue  # reaping is done once, below: one signal may stand for many ends
             self._take_signal(number)
+        if self._terminal.is_there:
+            self._notice_stop()
         for pid, status in reaper.reap():
             self._command.foreign.discard(pid)
             if pid == self._elector.pid:
@@ -159,21 +172,45 @@ class Keeper:
 
     def _take_signal(self, number: int) -> None:
         rewritten = self._guard.settings.signal_rewrite.get(number, number) if self._guard else number
-        if rewritten == signal.SIGTSTP and not self._command.has_terminal:
+        if rewritten == signal.SIGTSTP and not self._terminal.job:
             rewritten = signal.SIGSTOP  # in a session without a shell the kernel lets nobody be stopped by SIGTSTP
         name = signals.name(number)
-        hung_up = number == signal.SIGHUP and self._command.has_terminal
-        if number in signals.SHUTDOWN or hung_up:
+        ends_us = number in signals.SHUTDOWN or (number == signal.SIGHUP and self._terminal.is_there)
+        if ends_us and (number == signal.SIGTERM or number not in self._signals.ignored):
             if not rewritten:
                 self._log.info(f"{name} dropped (signals.rewrite)")
                 return
             self._log.info(f"{name}: shutting down")
             self._shut_down(rewritten)
+        elif rewritten == signal.SIGTSTP and (self._is_suspended or not (self._guard and self._guard.is_alive)):
+            self._terminal.suspend_job()
         elif self._guard and self._guard.is_alive and rewritten:
             self._log.debug(f"{name} forwarded" + (f" as {signals.name(rewritten)}" if rewritten != number else ""))
-            self._command.signal(rewritten, group=self._guard.settings.signal_target == "group")
+            if rewritten == signal.SIGCONT:
+                self._is_suspended = False
+                if self._command.main:
+                    self._terminal.give_to(self._command.main.pid)
+            group = self._guard.settings.signal_target == "group" or rewritten in signals.SUSPENSION
+            self._command.signal(rewritten, group=group)
         else:
             self._log.debug(f"{name} dropped: no command runs that could get it")
+
+    def _notice_stop(self) -> None:
+        """What was stopped on the terminal is the shell's to continue, so its job has to stop too."""
+        main = self._command.main
+        if main is None or self._command.main_reaped or self._command.is_pending:
+            return
+        number = reaper.stopped_by(main.pid)
+        if number is None or self._guard is None or self._guard.phase != Phase.RUNNING:
+            return
+        in_background = number in (signal.SIGTTIN, signal.SIGTTOU)
+        if in_background and self._terminal.give_to(main.pid):
+            self._command.signal(signal.SIGCONT, group=True)  # the shell has brought us to the foreground meanwhile
+        elif self._terminal.suspend_job():
+            self._is_suspended = True
+            self._log.debug(f"the command was stopped by {signals.name(number)}: suspended, and the lease is kept")
+        elif number == signal.SIGTSTP:
+            self._command.signal(signal.SIGCONT, group=True)  # nobody is there who could continue it
 
     def _shut_down(self, number: int) -> None:
         if self._guard is None:  # nothing is held before the settings have come
@@ -188,15 +225,20 @@ class Keeper:
         if not self._guard.is_alive:
             return  # it was never executed, and that has been dealt with
         self._command.main_reaped = True
-        self._command.take_terminal()
+        self._is_suspended = False
+        self._command.take_terminal(status)
         survivors = self._command.survivors(self._elector.pid)
         if survivors:
             self._log.debug(f"left behind by the command: {tree.describe(survivors)}")
-        typed = self._command.has_terminal and status in (-signal.SIGINT, -signal.SIGQUIT)
-        if typed and self._guard.phase == Phase.RUNNING:
-            # Ctrl-C on a terminal goes to its foreground, which is the command: its user means all of us.
+        if self._guard.phase == Phase.RUNNING and self._is_meant_for_all(status):
             self._shut_down(-status)
         self._perform(self._guard.on_exited(status, bool(survivors), clock.now()))
+
+    def _is_meant_for_all(self, status: int) -> bool:
+        """Ctrl-C on a terminal, or its end, goes to its foreground, which is the command: its user means all of us."""
+        if status == -signal.SIGHUP:
+            return self._terminal.has_gone
+        return self._terminal.is_there and status in (-signal.SIGINT, -signal.SIGQUIT)
 
     def _read_verdict(self) -> None:
         assert self._guard is not None
@@ -393,6 +435,7 @@ class Keeper:
             self._elector.kill()  # before its socket is closed, which it would take for our death
         self._elector.close()
         self._command.dismiss_shim()
+        self._terminal.resume_job()
         left = {pid for pid in (self._elector.pid, self._command.waiting_pid) if pid is not None}
         by = clock.now() + REAP_TIME
         while left and clock.now() < by:
@@ -417,6 +460,7 @@ class Keeper:
             if settings.umask is not None:
                 os.umask(settings.umask)
             tree.resign_as_subreaper()
+            self._terminal.give_to(os.getpgrp())
             signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
             for number in self._signals.take():
                 if number in signals.SHUTDOWN:

@@ -1,4 +1,4 @@
-"""Reaping: every child that has ended, ours or adopted."""
+"""Reaping: every child that has ended, ours or adopted; and seeing that one was stopped."""
 
 from __future__ import annotations
 
@@ -16,3 +16,12 @@ def reap() -> Iterator[tuple[int, int]]:
         if pid == 0:
             return
         yield pid, os.waitstatus_to_exitcode(status)
+
+
+def stopped_by(pid: int) -> int | None:
+    """The signal that has stopped this child since the last call; None if none has."""
+    try:
+        seen = os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOHANG)
+    except ChildProcessError:
+        return None
+    return seen.si_status if seen else None

@@ -2,8 +2,10 @@
 
 It is a fork of the keeper and not a new interpreter: it starts in a millisecond and shares the keeper's memory.
 It waits in a session (or, on a terminal, a process group) of its own, so that what is meant for us does not reach it.
+It enters the command's cgroup at once, too: that can take the kernel 20 ms.
 While it waits it is the third pair of eyes: when the keeper dies, or lets pass the date by which everything must be
-dead (a timer that the keeper moves on tells), it kills the keeper and every process that carries our mark, then itself.
+dead (a timer that the keeper moves on tells), it kills the keeper and every process that carries our mark or is in
+another of our cgroups, then itself.
 
 The order is one JSON object, up to the end of a line:
     argv, environment, working_dir, umask, start_by (nanoseconds)
@@ -20,9 +22,11 @@ import time
 from typing import Any, NoReturn
 
 from awaitelect import clock
+from awaitelect.cgroup import Cgroup
 from awaitelect.errors import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND
 from awaitelect.keeper import signals, tree
-from awaitelect.orphans import kill_carriers
+from awaitelect.keeper.terminal import Terminal
+from awaitelect.orphans import kill_left_behind
 from awaitelect.values import Value
 
 PATIENCE = 0.3
@@ -40,10 +44,13 @@ class Shim(Value):
     """To read the verdict from: empty once the command has been executed."""
 
 
-def fork(instance: str, caught: signals.Signals, foreground: bool, deadman: clock.Alarm) -> Shim:
+def fork(
+    instance: str, caught: signals.Signals, terminal: Terminal, deadman: clock.Alarm, stderr_fd: int | None = None
+) -> Shim:
     """A new shim. Raises OSError where no process can be had.
 
-    `foreground`: the command gets the terminal on standard input.
+    `terminal`: the command gets its foreground, and a process group in place of a session of its own. `stderr_fd`:
+    its standard error, None: ours.
     """
     order_read, order_write = os.pipe2(os.O_CLOEXEC)
     verdict_read, verdict_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -53,7 +60,9 @@ def fork(instance: str, caught: signals.Signals, foreground: bool, deadman: cloc
         pid = os.fork()
         if pid == 0:
             try:
-                _live(instance, caught, foreground, keeper, order_read, verdict_write, deadman.fileno())
+                if stderr_fd is not None:
+                    os.dup2(stderr_fd, 2)
+                _live(instance, caught, terminal, keeper, order_read, verdict_write, deadman.fileno())
             finally:
                 os._exit(EXIT_NOT_EXECUTABLE)
     except OSError:
@@ -64,11 +73,17 @@ def fork(instance: str, caught: signals.Signals, foreground: bool, deadman: cloc
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         for fd in (order_read, verdict_write):
             os.close(fd)
-    return Shim(pid, os.pidfd_open(pid), order_write, verdict_read)
+    return Shim(pid, os.pidfd_open(pid), order_write, verdict_read, cgroup)
 
 
 def _live(
-    instance: str, caught: signals.Signals, foreground: bool, keeper: int, order_fd: int, verdict_fd: int, deadman: int
+    instance: str,
+    caught: signals.Signals,
+    terminal: Terminal,
+    keeper: int,
+    order_fd: int,
+    verdict_fd: int,
+    deadman: int,
 ) -> NoReturn:
     """From the fork to the exec, in the child."""
     signal.set_wakeup_fd(-1)
@@ -78,19 +93,26 @@ def _live(
         except OSError:
             pass
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    if foreground:
+    if terminal.is_there:
         os.setpgid(0, 0)
     else:
         os.setsid()
     _close_others({0, 1, 2, order_fd, verdict_fd, deadman})
+    if cgroup:
+        try:
+            cgroup.enter()
+        except OSError:
+            pass  # group, session and mark are left
     line = _read_line(order_fd) if _is_told(order_fd, deadman) else b""
     if not line:
         if os.getppid() == keeper != 1:
             os.kill(keeper, signal.SIGKILL)
-        while kill_carriers(instance):
+        while kill_left_behind(instance, cgroup.siblings() if cgroup else ()):
             time.sleep(0.005)  # what is not gone yet, or cannot be killed
+        if cgroup:
+            cgroup.leave()
         os._exit(0)
-    os.write(verdict_fd, json.dumps(_become(json.loads(line), caught, foreground, keeper)).encode())
+    os.write(verdict_fd, json.dumps(_become(json.loads(line), caught, terminal, keeper)).encode())
     os._exit(EXIT_NOT_EXECUTABLE)
 
 
@@ -110,7 +132,7 @@ def _is_told(order_fd: int, deadman: int) -> bool:
             return False
 
 
-def _become(order: dict[str, Any], caught: signals.Signals, foreground: bool, keeper: int) -> dict[str, Any]:
+def _become(order: dict[str, Any], caught: signals.Signals, terminal: Terminal, keeper: int) -> dict[str, Any]:
     """Become the command. Returns only if that failed, with the verdict."""
     argv, environment = order["argv"], order["environment"]
     try:
@@ -120,8 +142,7 @@ def _become(order: dict[str, Any], caught: signals.Signals, foreground: bool, ke
         return _verdict(f"cannot enter the working directory {order['working_dir']!r}", error)
     if order["umask"] is not None:
         os.umask(order["umask"])
-    if foreground:
-        os.tcsetpgrp(0, os.getpid())
+    terminal.give_to(os.getpid())
     tree.die_with_parent()
     if os.getppid() != keeper:
         return {"late": "the keeper has died"}

@@ -1,11 +1,12 @@
 """Signals to the keeper: none is lost, and nothing of our set-up leaks into the command.
 
-All are blocked by the first instruction of the program (cli.py) and let in once the flags stand. The flags are what
-counts; the wake-up descriptor only wakes, since a flood overflows it.
+All are blocked by the first instruction of the program (cli.py) and let in once the pipe and the flags stand. The pipe
+tells which have come, in order and how often; the flags, which of them when a flood has overflowed the pipe.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 from collections.abc import Iterable
@@ -13,6 +14,8 @@ from types import FrameType
 
 UNCATCHABLE = {signal.SIGKILL, signal.SIGSTOP}
 SHUTDOWN = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
+SUSPENSION = {signal.SIGTSTP, signal.SIGSTOP, signal.SIGCONT}
+"""Meant for all of a job, never for one process of it."""
 JOB_CONTROL = {signal.SIGTTIN, signal.SIGTTOU}
 HIDDEN = {signal.SIGPIPE, signal.SIGXFSZ}
 """The interpreter ignores these at its start, so that nobody knows how we got them: the command gets the default."""
@@ -24,8 +27,10 @@ class Signals:
     def __init__(self, original_mask: Iterable[int]) -> None:
         """Catch everything, and let in what was blocked. `original_mask`: the signals blocked when we were started."""
         self.original_mask = set(original_mask)
-        self._come: list[int] = []
+        self._flags: set[int] = set()
         self.read_fd, write_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        # Half of it: a page that is read in part counts as full. (A user with many pipes gets small ones.)
+        self._plenty = fcntl.fcntl(self.read_fd, fcntl.F_GETPIPE_SZ) // 2
         signal.set_wakeup_fd(write_fd, warn_on_full_buffer=False)
         catchable = signal.valid_signals() - UNCATCHABLE
         self.ignored = {n for n in catchable - HIDDEN if signal.getsignal(n) == signal.SIG_IGN}
@@ -39,19 +44,31 @@ class Signals:
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self._come.append(number)
+        self._flags.add(number)
 
     def take(self) -> list[int]:
-        """The signals that have come since the last call, in the order in which we saw them."""
+        """The signals that have come since the last call, in order; real-time ones as often as they were sent.
+
+        Of a flood of many thousands each number is there at least once.
+        """
+        flags, self._flags = self._flags, set()
+        come = self._read()
+        if len(come) < self._plenty:
+            return come
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        come += self._read()
+        come += (flags | self._flags).difference(come)
+        self._flags = set()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        return come
+
+    def _read(self) -> list[int]:
+        come = b""
         try:
-            while len(os.read(self.read_fd, 4096)) == 4096:
-                pass
+            while True:
+                come += os.read(self.read_fd, 65536)
         except BlockingIOError:
-            pass
-        taken = []
-        while self._come:
-            taken.append(self._come.pop(0))
-        return taken
+            return list(come)
 
     def restore(self) -> None:
         """Set everything as we found it: the last thing before an exec."""
