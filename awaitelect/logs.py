@@ -7,12 +7,14 @@ description of our own where the kernel gives one.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import signal
 import socket
 import stat
 import time
+from collections.abc import Callable
 
 LEVELS = ("debug", "info", "warning", "error")
 _COLOURS = {"debug": "\x1b[2m", "info": "", "warning": "\x1b[33m", "error": "\x1b[31m"}
@@ -52,28 +54,48 @@ class Outlet:
         else:
             self.dropped += 1
 
-    def _try(self, line: bytes) -> bool:
+    def fileno(self) -> int:
+        """The descriptor to poll for room."""
+        return self._socket.fileno() if self._socket else self._fd
+
+    def send(self, content: bytes) -> int:
+        """Write what can be written now; how many bytes that was. Raises OSError for all but a lack of room."""
         try:
             if self._socket:
-                return self._socket.send(line, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL) > 0
+                return self._socket.send(content, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
             if not self._own:
                 poll = select.poll()
                 poll.register(self._fd, select.POLLOUT)
                 if not poll.poll(0):
-                    return False
-            return self._write(line)
+                    return 0
+                content = content[: select.PIPE_BUF]  # there is room for as much
+            return self._write(content)
+        except BlockingIOError:
+            return 0
+
+    def widen(self, size: int) -> None:
+        """Have a pipe hold so many bytes more, if the kernel allows it; what is in it outlives us."""
+        try:
+            held = fcntl.fcntl(self._fd, fcntl.F_GETPIPE_SZ)
+            fcntl.fcntl(self._fd, fcntl.F_SETPIPE_SZ, held + size + select.PIPE_BUF)
+        except OSError:
+            pass
+
+    def _try(self, line: bytes) -> bool:
+        try:
+            return self.send(line) > 0
         except OSError:
             return False
 
-    def _write(self, line: bytes) -> bool:
+    def _write(self, content: bytes) -> int:
         """A pipe without a reader raises SIGPIPE, a file that is too large SIGXFSZ: not meant for the command."""
         raised = {signal.SIGPIPE, signal.SIGXFSZ}
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, raised)
         try:
-            return os.write(self._fd, line) > 0
+            return os.write(self._fd, content)
         except OSError:
             signal.sigtimedwait(raised, 0)
-            return False
+            raise
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
@@ -83,7 +105,9 @@ class Log:
 
     def __init__(self, *, level: str = "info", form: str = "auto", fd: int = 2, **fields: Value) -> None:
         """`fields` stand on every line of JSON and logfmt."""
-        self._outlet = Outlet(fd)
+        self.outlet = Outlet(fd)
+        """Where the lines go, unless `write_by` says otherwise."""
+        self._write_line: Callable[[bytes], None] = self.outlet.write
         self._fields = fields
         self.configure(level, form)
 
@@ -92,6 +116,10 @@ class Log:
         self._least = LEVELS.index(level) if level in LEVELS else 1
         self._form = form if form in ("json", "logfmt") else "text"
         self._fields = {**self._fields, **fields}
+
+    def write_by(self, write: Callable[[bytes], None]) -> None:
+        """Give each line, its end included, to this function from now on; it must not block."""
+        self._write_line = write
 
     def debug(self, text: str, **fields: Value) -> None:
         self.write("debug", text, **fields)
@@ -108,7 +136,7 @@ class Log:
     def write(self, level: str, text: str, **fields: Value) -> None:
         if LEVELS.index(level) >= self._least:
             line = self._line(level, text, {**self._fields, **fields})
-            self._outlet.write(line.encode("utf-8", "replace")[:_LONGEST].rstrip(b"\n") + b"\n")
+            self._write_line(line.encode("utf-8", "replace")[:_LONGEST].rstrip(b"\n") + b"\n")
 
     def _line(self, level: str, text: str, fields: dict[str, Value]) -> str:
         seconds = time.time()
@@ -124,7 +152,7 @@ class Log:
             return " ".join(f"{name}={_quoted(str(value))}" for name, value in pairs.items())
         text = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
         who = str(fields.get("name") or "awaitelect")
-        if self._outlet.is_terminal:
+        if self.outlet.is_terminal:
             local = time.strftime("%H:%M:%S", time.localtime(seconds))
             colour = _COLOURS[level]
             return f"\x1b[2m{local}.{int(seconds % 1 * 1000):03d} {who}:\x1b[0m {colour}{text}\x1b[0m"

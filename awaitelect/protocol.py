@@ -4,7 +4,7 @@ One message is one JSON datagram on a SOCK_SEQPACKET pair: {"is": its name, and 
 nanoseconds of CLOCK_BOOTTIME on the wire, seconds in here. Unknown fields are ignored and missing ones have defaults,
 so that a keeper outlives an upgrade of its elector.
 
-    elector → keeper    Settings, Grant, Stop, Alive, Leave
+    elector → keeper    Settings, Grant, Stop, Alive, Failed, Leave
     keeper → elector    Hello, Ack, Spawned (with a pidfd), Ready, Gone, Shutdown
 """
 
@@ -14,6 +14,7 @@ import json
 from typing import Any
 
 from awaitelect import clock
+from awaitelect.attributes import Attributes
 from awaitelect.values import Value, as_dict
 
 MARK = "AWAITELECT_INSTANCE"
@@ -25,6 +26,9 @@ MAX_MESSAGE = 131_072
 
 KILL_LEAD = 0.2
 """Seconds before a grant's `kill_by` at which SIGKILL is sent, so that everything is dead by then."""
+
+TERMINATION_LOG = "/dev/termination-log"
+"""Where Kubernetes has the termination message unless a container's terminationMessagePath says otherwise."""
 
 ELECTOR_SOCKET = 3
 """The descriptor at which the elector finds its end of the pair."""
@@ -70,8 +74,8 @@ class Probe(Value):
     """So many failures in a row make it failed."""
 
 
-class CommandSettings(Value):
-    """All that the keeper knows of the configuration: how to run the command."""
+class CommandSettings(Attributes):
+    """All that the keeper knows of the configuration: how to run the command, and with which attributes."""
 
     argv: list[str] = []
     enabled: bool = True
@@ -79,14 +83,14 @@ class CommandSettings(Value):
     environment: dict[str, str] = {}
     """Variables set over the inherited ones."""
     inherit_env: bool = True
-    working_dir: str | None = None
-    umask: int | None = None
     stop_signal: int = 15
     stop_timeout: float = 10.0
     """Seconds from the stop signal to SIGKILL, if the lease leaves as much."""
     kill_mode: str = "mixed"
-    """mixed: stop signal to the main process, SIGKILL to all; group: both to all; process: stop signal to the main
-    process and the rest is left until it has ended."""
+    """Who gets the stop signal. mixed: the main process, and all SIGKILL at the end; group: its group; process: the main
+    process, and SIGKILL too: the rest is left alone until it has ended; tree: every process of the command."""
+    cgroup: bool = True
+    """The command runs in a cgroup of its own, where we may make one."""
     signal_target: str = "main"
     """main or group: who gets the signals that are forwarded."""
     signal_rewrite: dict[int, int] = {}
@@ -110,6 +114,10 @@ class CommandSettings(Value):
     """Seconds from its start in which it must be ready."""
     start_probe: Probe | None = None
     liveness: Probe | None = None
+    termination_path: str = TERMINATION_LOG
+    """Where the cause of our end is written; TERMINATION_LOG is written only where it exists."""
+    termination_lines: int = 0
+    """The last lines of the command's standard error that go there too; 0: it has our standard error itself."""
     renew_deadline: float = 10.0
     """Seconds: how long the elector may be silent while it leads."""
     log_level: str = "info"
@@ -153,6 +161,12 @@ class Alive(Value):
     """elector → keeper: no grant, but not hung either."""
 
 
+class Failed(Value):
+    """elector → keeper, before it ends with 78 or 70: why."""
+
+    reason: str
+
+
 class Leave(Value):
     """elector → keeper, last: it is over for good; end with this status, or with the command's if None."""
 
@@ -172,6 +186,8 @@ class Hello(Value):
     command: list[str] = []
     lock: str = ""
     """The lock of that grant: another one would be another election. Empty: there was none."""
+    cgroup: str = ""
+    """The directory of the cgroup below which the commands run, if they have any; it may not exist."""
 
 
 class Ack(Value):
@@ -207,11 +223,12 @@ class Shutdown(Value):
     signal: int
 
 
-Message = Settings | Grant | Stop | Alive | Leave | Hello | Ack | Spawned | Ready | Gone | Shutdown
+Message = Settings | Grant | Stop | Alive | Failed | Leave | Hello | Ack | Spawned | Ready | Gone | Shutdown
 
 _INSTANTS = {"term_by", "kill_by"}
 _TYPES: dict[str, type[Message]] = {
-    kind.__name__: kind for kind in (Settings, Grant, Stop, Alive, Leave, Hello, Ack, Spawned, Ready, Gone, Shutdown)
+    kind.__name__: kind
+    for kind in (Settings, Grant, Stop, Alive, Failed, Leave, Hello, Ack, Spawned, Ready, Gone, Shutdown)
 }
 
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, get_args, get_type_hints
 from awaitelect.config.kinds import DURATION, FLAG, Kind, choice_kind, number_kind, text_kind, whole_kind
 from awaitelect.config.listen import LISTEN, Listen
 from awaitelect.config.process_kinds import COMMAND, ENV, ENV_FILES, EXIT_CODES, REWRITE, SIGNAL, UMASK, EnvFile
+from awaitelect.protocol import TERMINATION_LOG
 from awaitelect.values import Value
 
 PREFIX = "AWAITELECT_"
@@ -123,6 +124,15 @@ class Signals(Value):
     """Who gets forwarded signals: the main process of the command, or its whole group."""
 
 
+class TerminationMessage(Value):
+    """What Kubernetes shows about the container's end."""
+
+    path: Annotated[str, _PATH] = TERMINATION_LOG
+    """The file that gets the cause of the end and the command's last lines; one at the default path must exist."""
+    stderr_lines: Annotated[int, whole_kind(0, 1000)] = 20
+    """How many of the last lines that the command wrote to stderr; 0: none, and its stderr does not pass through awaitelect."""  # noqa: E501
+
+
 class Status(Value):
     """The status page."""
 
@@ -161,6 +171,7 @@ class Settings(Value):
     """The exit codes of the command that are no failure."""
     stop: Stop = Stop()
     signals: Signals = Signals()
+    termination_message: TerminationMessage = TerminationMessage()
     status: Status = Status()
     log: Log = Log()
 

@@ -88,6 +88,8 @@ class Loaded(Value):
             max_restarts=one.restart.max_restarts,
             on_give_up=one.restart.on_give_up,
             success_exit_codes=list(one.success_exit_codes),
+            termination_path=os.path.abspath(one.termination_message.path),
+            termination_lines=one.termination_message.stderr_lines,
             renew_deadline=one.election.renew_deadline,
             log_level=one.log.level,
             log_format=one.log.format,

@@ -97,6 +97,7 @@ class Election:
         self._patient_until = -math.inf
         self._ending = False
         self._status: int | None = None
+        self._reason = ""
         self._left = False
         self._confirmed = ABSENT
         self._confirmed_at = 0.0
@@ -482,6 +483,7 @@ class Election:
             self.cause = trigger
             if trigger in ("lease_lost", "deadline_near") and self._on_lost == "exit":
                 self._ending, self._status = True, EXIT_LOST
+                self._reason = f"leadership lost: {reason}"
             self._report(level, f"stepping down: {reason}")
         self.trigger(trigger)
 
@@ -526,7 +528,7 @@ class Election:
     def _leave(self) -> None:
         if not self._left:
             self._left = True
-            self._actions.append(messages.Leave(self._status))
+            self._actions.append(messages.Leave(self._status, self._reason))
 
     def _report(self, level: str, text: str) -> None:
         self._actions.append(Report(level, text))

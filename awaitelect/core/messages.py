@@ -147,9 +147,10 @@ class KillTree(Action):
 
 
 class Leave(Action):
-    """Nothing is held and nothing will be: end. `status` None: with the command's."""
+    """Nothing is held and nothing will be: end. `status` None: with the command's. `reason`: why, where it is ours."""
 
     status: int | None
+    reason: str = ""
 
 
 class Report(Action):

@@ -14,10 +14,12 @@ from awaitelect.config.sources import Loaded, load
 from awaitelect.elector.channel import Channel
 from awaitelect.errors import EXIT_CONFIG, EXIT_INTERNAL, ConfigError
 from awaitelect.logs import Log
-from awaitelect.protocol import ELECTOR_SOCKET, Hello, Settings
+from awaitelect.protocol import ELECTOR_SOCKET, Failed, Hello, Settings
 
 FAULTS = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT, signal.SIGSYS, signal.SIGTRAP}
 """Whoever catches a fault of its own has it again at once, for ever."""
+REASON = 4096
+"""Characters of a failure that are told at most: as much as a termination message can hold."""
 
 
 def main() -> NoReturn:
@@ -40,9 +42,11 @@ def main() -> NoReturn:
     except ConfigError as error:
         for problem in error.problems:
             log.error(problem)
+        channel.send(Failed(f"configuration: {'; '.join(error.problems)}"[:REASON]))
         status = EXIT_CONFIG
     except Exception as error:
         log.error(f"the elector has failed: {type(error).__name__}: {error}")
+        channel.send(Failed(f"the elector has failed: {type(error).__name__}: {error}"[:REASON]))
         status = EXIT_INTERNAL
     os._exit(status)  # a name look-up that hangs in a thread must not hold us up
 

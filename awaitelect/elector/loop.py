@@ -113,7 +113,7 @@ class ElectionLoop:
             case messages.Report():
                 self._log.write(action.level, action.text)
             case messages.Leave():
-                self._leave(action.status)
+                self._leave(action)
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -201,7 +201,7 @@ class ElectionLoop:
             },
         )
 
-    def _leave(self, status: int | None) -> None:
-        self._channel.send(protocol.Leave(status))
+    def _leave(self, action: messages.Leave) -> None:
+        self._channel.send(protocol.Leave(action.status, action.reason))
         if self._left and not self._left.done():
             self._left.set_result(0)

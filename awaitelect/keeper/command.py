@@ -7,8 +7,10 @@ import fcntl
 import json
 import os
 import signal
+import stat
 
 from awaitelect import cgroup, clock
+from awaitelect.attributes import Attributes, NotApplied, apply, attributes_of, in_child
 from awaitelect.cgroup import Cgroup
 from awaitelect.errors import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND
 from awaitelect.keeper import shim, tree
@@ -16,21 +18,49 @@ from awaitelect.keeper.shim import Shim
 from awaitelect.keeper.signals import Signals
 from awaitelect.keeper.terminal import Terminal
 from awaitelect.protocol import MARK, CommandSettings, Grant
+from awaitelect.values import as_dict, changed
 
 
 def look_up(argv0: str, settings: CommandSettings) -> tuple[str, int] | None:
     """Why this command could not be executed if it were tried now, and the exit status for it; None if it could.
 
-    A first look, before any lease is contended for: what counts is the exec itself.
+    A first look, before any lease is contended for, with the rights of the command's user: what counts is the exec
+    itself.
     """
+    user = changed(attributes_of(settings), limits={}, nice=None, oom_score_adj=None, working_dir=None)
+    if user == Attributes(umask=user.umask):
+        return _look_up(argv0, settings)
+
+    def as_the_user() -> tuple[str, int] | None:
+        try:
+            apply(user)
+        except NotApplied:
+            return None  # the start will tell
+        return _look_up(argv0, settings)
+
+    try:
+        found = in_child(as_the_user)
+    except OSError:
+        return None
+    return (str(found[0]), int(found[1])) if found else None
+
+
+def _look_up(argv0: str, settings: CommandSettings) -> tuple[str, int] | None:
     path = settings.environment.get("PATH") or (os.environ.get("PATH") if settings.inherit_env else None)
     folders = [""] if "/" in argv0 else os.get_exec_path({"PATH": path} if path else {})
     found = None
     for folder in folders:
         file = os.path.join(settings.working_dir or "", folder, argv0)
-        if os.path.isdir(file):
+        try:
+            mode = os.stat(file).st_mode
+        except PermissionError:
+            found = found or f"cannot execute {argv0!r}: {file} is in a directory that its user may not enter"
+            continue
+        except OSError:
+            continue
+        if stat.S_ISDIR(mode):
             found = found or f"cannot execute {argv0!r}: {file} is a directory"
-        elif os.path.exists(file):
+        else:
             if os.access(file, os.X_OK):
                 return None
             found = found or f"cannot execute {argv0!r}: {file} is not executable"
@@ -38,6 +68,12 @@ def look_up(argv0: str, settings: CommandSettings) -> tuple[str, int] | None:
         return found, EXIT_NOT_EXECUTABLE
     where = "no such file" if "/" in argv0 else f"not found in PATH ({path or os.defpath})"
     return f"cannot execute {argv0!r}: {where}", EXIT_NOT_FOUND
+
+
+def _made(path: str) -> Cgroup:
+    one = Cgroup(path)
+    one.create()
+    return one
 
 
 class Command:
@@ -61,16 +97,48 @@ class Command:
         self.is_pending = False
         """The order to start is given, and whether it was executed is not known yet."""
         self._held_back: list[tuple[int, bool, bool]] = []
+        self.place = cgroup.place(instance)
+        """The directory of the cgroup below which each run has one of its own; empty where there can be none."""
+        self._is_enclosed = False
+        self._runs = 0
+        self._used: list[Cgroup] = []
 
     @property
     def waiting_pid(self) -> int | None:
         """The pid of the shim that waits for the next start."""
         return self._waiting.pid if self._waiting else None
 
+    def enclose(self, wanted: bool) -> str:
+        """Have each run from the next one on in a cgroup of its own, or not. Why that cannot be, or nothing."""
+        self._is_enclosed = False
+        if not wanted:
+            return ""
+        if not self.place:
+            return "no cgroup of version 2 is in sight"
+        try:
+            _made(self.place).close()
+        except OSError as error:
+            return f"{os.path.dirname(self.place)}: {error.strerror}"
+        self._is_enclosed = True
+        return ""
+
+    def _next_cgroup(self) -> Cgroup | None:
+        while self._used:
+            self._used.pop().remove()
+        if not self._is_enclosed:
+            return None
+        self._runs += 1
+        try:
+            _made(self.place).close()  # somebody may have tidied up
+            return _made(f"{self.place}/{self._runs}")
+        except OSError:
+            return None
+
     def prepare(self) -> None:
         """Have a shim waiting. Raises OSError where no process can be had."""
         if self._waiting is None:
-            self._waiting = shim.fork(self._instance, self._caught, self._terminal, self._deadman, self.stderr_fd)
+            own = self._next_cgroup()
+            self._waiting = shim.fork(self._instance, self._caught, self._terminal, self._deadman, self.stderr_fd, own)
 
     def start(self, settings: CommandSettings, grant: Grant) -> None:
         """Give the order to start. Raises OSError where no process can be had; the rest comes as the verdict."""
@@ -83,8 +151,7 @@ class Command:
         order = {
             "argv": settings.argv,
             "environment": environment,
-            "working_dir": settings.working_dir,
-            "umask": settings.umask,
+            "attributes": as_dict(attributes_of(settings)),
             "start_by": clock.to_ns(grant.term_by),
         }
         line = json.dumps(order).encode() + b"\n"

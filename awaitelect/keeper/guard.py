@@ -127,6 +127,10 @@ class Guard:
         self._is_executed = False
         """The main process is the command, and has not ended."""
         self._stop_signal = settings.stop_signal
+        self.last_end = ""
+        """How the last run ended, and what we made of that, in words; empty where there was none."""
+        self._refusal = ""
+        """Why the command of this run was never executed."""
         self._limits: dict[str, float] = {}
         """The hooks, and the question, that are out, and until when each may take."""
         self._failure = ""
@@ -268,7 +272,7 @@ class Guard:
     def on_refused(self, reason: str, status: int | None, now: float) -> list[Action]:
         """The command was not started: for `reason`, which is worth the exit status, or too late if that is None."""
         if status is not None:
-            self.status, self._ended_at = status, now
+            self.status, self._ended_at, self._refusal = status, now, reason
         if self.phase != Phase.RUNNING:
             return self.on_empty(now)  # it was told to stop before it had begun
         note = Note("warning", f"not started: {reason}") if status is None else Note("error", reason)
@@ -337,6 +341,7 @@ class Guard:
         return self._conclude(now)
 
     def _conclude(self, now: float) -> list[Action]:
+        self.last_end = self._refusal or self._ended()
         if self._cause == "exited":
             return self._decide_restart(now)
         if self._cause == "shutdown":
@@ -399,7 +404,7 @@ class Guard:
 
     def _start(self, now: float) -> list[Action]:
         self.phase, self._cause, self._started_at = Phase.STARTING, "exited", now
-        self._failure = self._result = ""
+        self._failure = self._result = self._refusal = ""
         self.status = None
         self._is_clean, self._may_clean = "post_stop" not in self.settings.hooks, True
         if "pre_start" in self.settings.hooks:
@@ -486,10 +491,16 @@ class Guard:
 
     # ------------------------------------------------------------------ what follows an end
 
+    def _ended(self) -> str:
+        """How this run ended, in words; empty where nothing ran."""
+        if self._failure or self.status is None:
+            return self._failure
+        return f"the command {describe(self.status)} after {self._ended_at - self._started_at:.1f}s"
+
     def _decide_restart(self, now: float) -> list[Action]:
         status = self.status if self.status is not None else 0
         policy, codes = self.settings.restart_policy, self.settings.success_exit_codes
-        ended = self._failure or f"the command {describe(status)} after {self._ended_at - self._started_at:.1f}s"
+        ended = self._ended()
         well = is_success(status, codes) and not self._failure
         if self._failure and is_success(status, codes):
             self.status = 1  # that it has ended well when it was told to stop is no success
@@ -510,6 +521,7 @@ class Guard:
 
     def _give_up(self, ended: str) -> list[Action]:
         then = self.settings.on_give_up
+        self.last_end = f"{self.last_end}, {self._backoff.failures} failures in a row: giving up"
         text = f"{ended}, {self._backoff.failures} failures in a row: giving up"
         if then == "hold":
             self.phase = Phase.HELD

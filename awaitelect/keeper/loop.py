@@ -13,13 +13,14 @@ import signal
 from collections.abc import Iterable
 from typing import NoReturn
 
-from awaitelect import clock, protocol
+from awaitelect import attributes, clock, protocol
 from awaitelect.core.restart import exit_status
 from awaitelect.errors import EXIT_CONFIG, EXIT_INTERNAL, EXIT_NOT_EXECUTABLE
 from awaitelect.keeper import command, guard, reaper, signals, tree
 from awaitelect.keeper.elector import Elector
 from awaitelect.keeper.guard import Guard, Phase
 from awaitelect.keeper.terminal import Terminal
+from awaitelect.keeper.termination import Termination
 from awaitelect.logs import Log
 
 ELECTOR_TIME = 5.0
@@ -52,6 +53,13 @@ class Keeper:
         self._is_suspended = False
         """The command was stopped on the terminal, and the shell's job with it."""
         self._command = command.Command(self._instance, self._signals, self._deadman, self._terminal)
+        self._termination = Termination(self._log)
+        self._told_by = ""
+        """The name of the signal that told us to end."""
+        self._failure = ""
+        """Why we end, where it is no end of the command."""
+        self._elector_said = ""
+        """Why the last elector has failed, in its own words."""
         self._leave: protocol.Leave | None = None
         self._end_by: float | None = None
         """The elector has until then to release the lease and end."""
@@ -77,11 +85,13 @@ class Keeper:
         listening: set[int] = set()
         while self._status is None:
             listening = self._listen(poll, listening)
+            self._termination.attend(poll)
             self._alarm.set(self._wake_at())
             self._deadman.set(self._dead_by())
             ready = {fd for fd, _ in poll.poll()}
             if self._alarm.fileno() in ready:
                 self._alarm.clear()
+            self._termination.pump(ready)
             self._notice_time()
             self._take_signals()
             if self._verdict_fd in ready:
@@ -181,6 +191,7 @@ class Keeper:
                 self._log.info(f"{name} dropped (signals.rewrite)")
                 return
             self._log.info(f"{name}: shutting down")
+            self._told_by = name
             self._shut_down(rewritten)
         elif rewritten == signal.SIGTSTP and (self._is_suspended or not (self._guard and self._guard.is_alive)):
             self._terminal.suspend_job()
@@ -225,6 +236,7 @@ class Keeper:
         if not self._guard.is_alive:
             return  # it was never executed, and that has been dealt with
         self._command.main_reaped = True
+        self._termination.catch_up()
         self._is_suspended = False
         self._command.take_terminal(status)
         survivors = self._command.survivors(self._elector.pid)
@@ -305,7 +317,8 @@ class Keeper:
             if status == EXIT_CONFIG:
                 self._status = EXIT_CONFIG
             elif self._elector.early_deaths >= FIRST_TRIES:
-                self._log.error(f"the elector {said}, {FIRST_TRIES} times in a row before it could begin: giving up")
+                self._failure = f"the elector {said}, {FIRST_TRIES} times in a row before it could begin: giving up"
+                self._log.error(self._failure)
                 self._status = EXIT_INTERNAL
             return
         if status == EXIT_CONFIG and self._guard.phase in (Phase.IDLE, Phase.ENDED, Phase.GIVEN_UP):
@@ -319,7 +332,10 @@ class Keeper:
         for message in self._elector.receive(clock.now()):
             now = clock.now()
             if isinstance(message, protocol.Settings):
+                self._elector_said = ""
                 self._take_settings(message.command)
+            elif isinstance(message, protocol.Failed):
+                self._elector_said = message.reason
             elif self._guard is None:
                 continue
             elif isinstance(message, protocol.Grant):
@@ -349,10 +365,12 @@ class Keeper:
         self._guard = Guard(settings, random.random)
         missing = command.look_up(settings.argv[0], settings)
         if missing:
-            self._log.error(missing[0])
+            self._failure = missing[0]
+            self._log.error(self._failure)
             self._guard.status = missing[1]
             self._shut_down(signal.SIGTERM)
             return
+        self._command.stderr_fd = self._termination.begin(settings)
         self._prepare()
 
     # ------------------------------------------------------------------ carrying out
@@ -405,6 +423,7 @@ class Keeper:
                 self._perform(guard_.on_empty(clock.now()))
         if guard_.is_alive:
             if guard_.is_stuck:
+                self._failure = "the command cannot be killed: the lease is left to run out"
                 self._status = 1  # and the elector renews no more: the lease runs out
             return
         if self._bad_configuration and guard_.phase == Phase.IDLE:
@@ -429,6 +448,17 @@ class Keeper:
 
     # ------------------------------------------------------------------ the end
 
+    def _cause(self) -> str:
+        """Why we end, in words, for people who see nothing else."""
+        if self._failure:
+            return self._failure
+        if self._elector_said and self._status in (EXIT_CONFIG, EXIT_INTERNAL):
+            return self._elector_said
+        ended = (self._guard.last_end if self._guard else "") or "no command was running"
+        if self._leave and self._leave.reason:
+            return f"{self._leave.reason}; {ended}"
+        return f"{self._told_by}: {ended}" if self._told_by else ended
+
     def _clean_up(self) -> None:
         """End what is left of us, and reap it."""
         if self._elector.pid is not None:
@@ -444,6 +474,7 @@ class Keeper:
             select.select([self._alarm], [], [], REAP_TIME)
             self._alarm.clear()
         if not self._passing:
+            self._termination.end(self._cause())
             self._log.info(f"ending with status {self._status}")
 
     def _pass_through(self) -> NoReturn:
@@ -455,10 +486,7 @@ class Keeper:
             self._log.error(missing[0])
             os._exit(missing[1])
         try:
-            if settings.working_dir:
-                os.chdir(settings.working_dir)
-            if settings.umask is not None:
-                os.umask(settings.umask)
+            attributes.apply(settings)
             tree.resign_as_subreaper()
             self._terminal.give_to(os.getpgrp())
             signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
@@ -467,6 +495,10 @@ class Keeper:
                     os._exit(128 + number)
             self._signals.restore()  # what has come since is pending, and goes to the command
             os.execvpe(settings.argv[0], settings.argv, environment)
+        except attributes.NotApplied as error:
+            self._log.error(str(error))
         except OSError as error:
             self._log.error(f"cannot execute {settings.argv[0]!r}: {error.strerror}")
-            os._exit(EXIT_NOT_EXECUTABLE)
+        except MemoryError:
+            self._log.error(f"cannot execute {settings.argv[0]!r}: its limits leave too little memory")
+        os._exit(EXIT_NOT_EXECUTABLE)

@@ -8,7 +8,7 @@ dead (a timer that the keeper moves on tells), it kills the keeper and every pro
 another of our cgroups, then itself.
 
 The order is one JSON object, up to the end of a line:
-    argv, environment, working_dir, umask, start_by (nanoseconds)
+    argv, environment, attributes, start_by (nanoseconds)
 The verdict is nothing (the exec went through), or one JSON object: late, or reason and status.
 """
 
@@ -22,6 +22,7 @@ import time
 from typing import Any, NoReturn
 
 from awaitelect import clock
+from awaitelect.attributes import Attributes, NotApplied, apply
 from awaitelect.cgroup import Cgroup
 from awaitelect.errors import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND
 from awaitelect.keeper import signals, tree
@@ -33,6 +34,9 @@ PATIENCE = 0.3
 """Seconds that a keeper which has let its date pass has to notice it before it is taken for dead."""
 
 
+_SCARCE = "cannot execute the command: its limits (ulimits.as, ulimits.data) leave too little memory"
+
+
 class Shim(Value):
     """A shim that waits."""
 
@@ -42,38 +46,55 @@ class Shim(Value):
     """To write the order to; the shim takes its closing for our death."""
     verdict_fd: int
     """To read the verdict from: empty once the command has been executed."""
+    cgroup: Cgroup | None = None
+    """Where it and all that it starts are, unless it could not enter."""
 
 
 def fork(
-    instance: str, caught: signals.Signals, terminal: Terminal, deadman: clock.Alarm, stderr_fd: int | None = None
+    instance: str,
+    caught: signals.Signals,
+    terminal: Terminal,
+    deadman: clock.Alarm,
+    stderr_fd: int | None = None,
+    cgroup: Cgroup | None = None,
 ) -> Shim:
     """A new shim. Raises OSError where no process can be had.
 
     `terminal`: the command gets its foreground, and a process group in place of a session of its own. `stderr_fd`:
-    its standard error, None: ours.
+    its standard error, None: ours. `cgroup`: made for this run alone, beside those of the other runs.
     """
     order_read, order_write = os.pipe2(os.O_CLOEXEC)
-    verdict_read, verdict_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        verdict_read, verdict_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        _close(order_read, order_write)
+        raise
     keeper = os.getpid()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
         pid = os.fork()
         if pid == 0:
             try:
+                _close(order_write, verdict_read)  # first: with the last free descriptor gone, nothing could be opened
                 if stderr_fd is not None:
                     os.dup2(stderr_fd, 2)
-                _live(instance, caught, terminal, keeper, order_read, verdict_write, deadman.fileno())
+                _live(instance, caught, terminal, keeper, order_read, verdict_write, deadman.fileno(), cgroup)
             finally:
                 os._exit(EXIT_NOT_EXECUTABLE)
     except OSError:
-        for fd in (order_write, verdict_read):
-            os.close(fd)
+        _close(order_write, verdict_read)
         raise
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        for fd in (order_read, verdict_write):
-            os.close(fd)
-    return Shim(pid, os.pidfd_open(pid), order_write, verdict_read, cgroup)
+        _close(order_read, verdict_write)
+    try:
+        return Shim(pid, os.pidfd_open(pid), order_write, verdict_read, cgroup)
+    except OSError:
+        # It must be dead before its pipe is closed, which it would take for our death.
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        _close(order_write, verdict_read)
+        raise
 
 
 def _live(
@@ -84,6 +105,7 @@ def _live(
     order_fd: int,
     verdict_fd: int,
     deadman: int,
+    cgroup: Cgroup | None,
 ) -> NoReturn:
     """From the fork to the exec, in the child."""
     signal.set_wakeup_fd(-1)
@@ -112,7 +134,12 @@ def _live(
         if cgroup:
             cgroup.leave()
         os._exit(0)
-    os.write(verdict_fd, json.dumps(_become(json.loads(line), caught, terminal, keeper)).encode())
+    order, scarce = json.loads(line), json.dumps({"reason": _SCARCE, "status": EXIT_NOT_EXECUTABLE}).encode()
+    try:
+        verdict = json.dumps(_become(order, caught, terminal, keeper)).encode()
+    except MemoryError:
+        verdict = scarce
+    os.write(verdict_fd, verdict)
     os._exit(EXIT_NOT_EXECUTABLE)
 
 
@@ -135,15 +162,12 @@ def _is_told(order_fd: int, deadman: int) -> bool:
 def _become(order: dict[str, Any], caught: signals.Signals, terminal: Terminal, keeper: int) -> dict[str, Any]:
     """Become the command. Returns only if that failed, with the verdict."""
     argv, environment = order["argv"], order["environment"]
-    try:
-        if order["working_dir"]:
-            os.chdir(order["working_dir"])
-    except OSError as error:
-        return _verdict(f"cannot enter the working directory {order['working_dir']!r}", error)
-    if order["umask"] is not None:
-        os.umask(order["umask"])
     terminal.give_to(os.getpid())
-    tree.die_with_parent()
+    try:
+        apply(Attributes(**order["attributes"]))
+    except NotApplied as error:
+        return _verdict(f"cannot {error.what}", error.error)
+    tree.die_with_parent()  # only now: a change of user undoes it
     if os.getppid() != keeper:
         return {"late": "the keeper has died"}
     signals.set_for_command(caught.ignored, caught.original_mask)
@@ -172,6 +196,11 @@ def _read_line(fd: int) -> bytes:
             return b""
         line += part
     return line
+
+
+def _close(*fds: int) -> None:
+    for fd in fds:
+        os.close(fd)
 
 
 def _close_others(kept: set[int]) -> None:
