@@ -1,8 +1,9 @@
-"""Every process that carries our mark, whoever its parent is now.
+"""Every process that carries our mark or is in our cgroups, whoever its parent is now.
 
 The command and all that it starts have AWAITELECT_INSTANCE in their environment. Where the keeper is dead, that is how
-what it left behind is found. A process that emptied its environment, or that belongs to another user, is not seen: the
-PID namespace of a container or the cgroup of a systemd service covers those.
+what it left behind is found. A process that emptied its environment, or that belongs to another user, is not seen by
+that: the cgroup that the command was started in has it too, where we may have one; else the PID namespace of a
+container or the cgroup of a systemd service covers it.
 """
 
 from __future__ import annotations
@@ -10,8 +11,19 @@ from __future__ import annotations
 import errno
 import os
 import signal
+from collections.abc import Iterable
 
+from awaitelect.cgroup import Cgroup
 from awaitelect.protocol import MARK
+
+
+def kill_left_behind(instance: str, cgroups: Iterable[Cgroup]) -> bool:
+    """SIGKILL once to all that the instance has left behind; whether there was any. Call it until there is none."""
+    left = kill_carriers(instance) > 0
+    for one in cgroups:
+        one.kill()
+        left = one.is_populated() or left
+    return left
 
 
 def carriers(instance: str) -> list[int]:

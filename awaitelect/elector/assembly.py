@@ -39,7 +39,7 @@ async def elect(loaded: Loaded, hello: Hello, channel: Channel, log: Log) -> int
             [f"the lock has changed from {hello.lock} to {store.lock}: that needs a restart of awaitelect"]
         )
     log.configure(loaded.settings.log.level, loaded.settings.log.format, lock=store.lock)
-    loop = ElectionLoop(election, store, channel, TreeGuard(hello.instance, log, channel.keeper), log)
+    loop = ElectionLoop(election, store, channel, TreeGuard(hello.instance, log, channel.keeper, hello.cgroup), log)
     listen = loaded.settings.status.listen
     if listen:
         from awaitelect.status import http

@@ -8,8 +8,9 @@ import select
 import signal
 
 from awaitelect import clock
+from awaitelect.cgroup import Cgroup
 from awaitelect.logs import Log
-from awaitelect.orphans import kill_carriers
+from awaitelect.orphans import kill_left_behind
 
 PACE = 0.005
 """Seconds between two looks at what has been killed and is not gone yet."""
@@ -18,9 +19,10 @@ PACE = 0.005
 class TreeGuard:
     """Knows the keeper and the command by pidfd: numbers are recycled."""
 
-    def __init__(self, instance: str, log: Log, keeper: int) -> None:
-        """Take hold of the keeper, our parent as long as it lives."""
+    def __init__(self, instance: str, log: Log, keeper: int, place: str = "") -> None:
+        """Take hold of the keeper, our parent as long as it lives. `place`: the cgroup of all its commands, if any."""
         self._instance = instance
+        self._cgroups = [Cgroup(place)] if place else []
         self._log = log
         self._keeper = keeper
         self._keeper_fd: int | None = None
@@ -40,7 +42,7 @@ class TreeGuard:
         self._command_fd = pidfd
 
     async def kill_tree(self, start_by: float, end_by: float) -> bool:
-        """Kill the keeper, the command and all that carries our mark; True once all have been seen to end.
+        """Kill the keeper, the command and all that is in our cgroup or carries our mark; True once all have ended.
 
         `start_by`: from this instant on a keeper that can't be killed (PID 1 of our namespace) starts nothing more.
         `end_by`: the instant at which to give up.
@@ -55,8 +57,10 @@ class TreeGuard:
             self._kill(self._command_fd)
             # First whether they have ended, then the look: whoever still lived might have started more behind it.
             ended = (self._keeper == 1 or self._has_ended(self._keeper_fd)) and self._has_ended(self._command_fd)
-            empty_looks = 0 if kill_carriers(self._instance) or not ended else empty_looks + 1
+            empty_looks = 0 if kill_left_behind(self._instance, self._cgroups) or not ended else empty_looks + 1
             if empty_looks == 2:
+                for one in self._cgroups if self._keeper != 1 else ():
+                    one.remove()
                 return True
             if clock.now() >= end_by:
                 self._log.error("what the keeper left behind cannot be killed: the lease is left to run out")

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import stat
+from collections.abc import Set
 
 from awaitelect import cgroup, clock
 from awaitelect.attributes import Attributes, NotApplied, apply, attributes_of, in_child
@@ -18,7 +19,10 @@ from awaitelect.keeper.shim import Shim
 from awaitelect.keeper.signals import Signals
 from awaitelect.keeper.terminal import Terminal
 from awaitelect.protocol import MARK, CommandSettings, Grant
-from awaitelect.values import as_dict, changed
+from awaitelect.values import as_dict
+
+SERVICE_MANAGERS = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+"""Variables by which a service manager speaks with the process that it has started."""
 
 
 def look_up(argv0: str, settings: CommandSettings) -> tuple[str, int] | None:
@@ -27,8 +31,8 @@ def look_up(argv0: str, settings: CommandSettings) -> tuple[str, int] | None:
     A first look, before any lease is contended for, with the rights of the command's user: what counts is the exec
     itself.
     """
-    user = changed(attributes_of(settings), limits={}, nice=None, oom_score_adj=None, working_dir=None)
-    if user == Attributes(umask=user.umask):
+    user = Attributes(uid=settings.uid, gid=settings.gid, groups=settings.groups)
+    if user == Attributes():
         return _look_up(argv0, settings)
 
     def as_the_user() -> tuple[str, int] | None:
@@ -97,8 +101,11 @@ class Command:
         self.is_pending = False
         """The order to start is given, and whether it was executed is not known yet."""
         self._held_back: list[tuple[int, bool, bool]] = []
+        self.notify_socket = ""
+        """Where the command can say that it is ready; empty: nobody listens."""
         self.place = cgroup.place(instance)
         """The directory of the cgroup below which each run has one of its own; empty where there can be none."""
+        self._base: Cgroup | None = None
         self._is_enclosed = False
         self._runs = 0
         self._used: list[Cgroup] = []
@@ -116,8 +123,12 @@ class Command:
         if not self.place:
             return "no cgroup of version 2 is in sight"
         try:
-            _made(self.place).close()
+            if self._base is None:
+                self._base = _made(self.place)
+                self._base.hold()
+                cgroup.tidy(os.path.dirname(self.place))
         except OSError as error:
+            self._base = None
             return f"{os.path.dirname(self.place)}: {error.strerror}"
         self._is_enclosed = True
         return ""
@@ -129,7 +140,6 @@ class Command:
             return None
         self._runs += 1
         try:
-            _made(self.place).close()  # somebody may have tidied up
             return _made(f"{self.place}/{self._runs}")
         except OSError:
             return None
@@ -146,11 +156,9 @@ class Command:
         self.prepare()
         assert self._waiting is not None
         self.main, self._waiting, self.main_reaped = self._waiting, None, False
-        environment = dict(os.environ) if settings.inherit_env else {}
-        environment |= settings.environment | grant.environment | {MARK: self._instance}
         order = {
             "argv": settings.argv,
-            "environment": environment,
+            "environment": self.environment(settings, grant),
             "attributes": as_dict(attributes_of(settings)),
             "start_by": clock.to_ns(grant.term_by),
         }
@@ -168,6 +176,15 @@ class Command:
             tree.kill({self.main.pid})
             self.forget()
             raise
+
+    def environment(self, settings: CommandSettings, grant: Grant) -> dict[str, str]:
+        """The variables of the command, and of all that runs beside it."""
+        environment = dict(os.environ) if settings.inherit_env else {}
+        for name in SERVICE_MANAGERS:  # meant for us
+            environment.pop(name, None)
+        if self.notify_socket:
+            environment["NOTIFY_SOCKET"] = self.notify_socket
+        return environment | settings.environment | grant.environment | {MARK: self._instance}
 
     def expire(self, now: float) -> None:
         """End a shim that has not followed its order while it may: somebody has stopped it."""
@@ -261,10 +278,15 @@ class Command:
         ours = {elector, self.waiting_pid, *self.foreign}
         return {pid for pid in tree.children() if pid not in ours}
 
-    def is_empty(self, elector: int | None) -> bool:
-        """Nothing of the command is alive: no child of ours, and nothing in its cgroup."""
+    def is_empty(self, elector: int | None, besides: Set[int] = frozenset()) -> bool:
+        """Nothing of the command is alive, `besides` these: no child of ours, and nothing in its cgroup."""
         inside = self.main is not None and self.main.cgroup is not None and self.main.cgroup.is_populated()
-        return not inside and not self.survivors(elector)
+        return not inside and not self.survivors(elector) - besides
+
+    @property
+    def directory(self) -> str:
+        """The directory of the cgroup of this run; empty for none."""
+        return self.main.cgroup.path if self.main and self.main.cgroup else ""
 
     @property
     def populated_fd(self) -> int:
@@ -281,10 +303,12 @@ class Command:
         self.signal(signal.SIGKILL, group=True)
         tree.kill(self.survivors(elector))
 
-    def tell_survivors(self, elector: int | None) -> None:
+    def tell_survivors(self, elector: int | None, spared: Set[int] = frozenset()) -> None:
         """SIGTERM to what the main process has left behind: its group, and those of other groups that are ours now."""
         self.signal(signal.SIGTERM, group=True, wake=True)
-        tree.signal_all(lambda: self.survivors(elector) or self._members(elector), signal.SIGTERM, signal.SIGCONT)
+        tree.signal_all(
+            lambda: (self.survivors(elector) or self._members(elector)) - spared, signal.SIGTERM, signal.SIGCONT
+        )
 
     def describe(self, elector: int | None) -> str:
         """Names, pids and states of what is alive of the command, for a log line."""
@@ -292,8 +316,8 @@ class Command:
 
     def remove_cgroups(self) -> None:
         """At our end."""
-        if self._runs:
-            Cgroup(self.place).remove()
+        if self._base:
+            self._base.remove()
 
     def take_terminal(self, status: int = 0) -> None:
         """The main process has ended: what is typed comes to us again. `status`: minus the signal it has died of."""

@@ -18,6 +18,8 @@ from awaitelect.values import Value
 
 SWEEP_AGAIN = 0.1
 """Seconds between two sweeps while something that was killed is not gone yet."""
+ALARM_AFTER, ALARM_AGAIN = 1.0, 2.0
+"""Seconds after SIGKILL, and from then on, at which it is said what is not dead yet."""
 STUCK_AFTER = 5.0
 """Seconds after SIGKILL from which on a process counts as one that cannot be killed."""
 
@@ -52,6 +54,12 @@ class Signal(Value):
     group: bool = False
 
 
+class SignalTree(Value):
+    """Send a signal to every process of the command."""
+
+    number: int
+
+
 class TellSurvivors(Value):
     """SIGTERM to whatever the main process has left behind, in its group or not."""
 
@@ -76,6 +84,13 @@ class Abandon(Value):
     name: str
 
 
+class NoteSurvivors(Value):
+    """Tell people, and name what is alive of the command."""
+
+    level: str
+    text: str
+
+
 class KillAll(Value):
     """SIGKILL to the group and to every descendant, until none is left."""
 
@@ -93,8 +108,8 @@ class Note(Value):
     text: str
 
 
-Action = Start | Signal | TellSurvivors | RunHook | Ask | Abandon | KillAll | Tell | Note
-SIGTERM = 15
+Action = Start | Signal | SignalTree | TellSurvivors | RunHook | Ask | Abandon | KillAll | Tell | Note | NoteSurvivors
+SIGKILL, SIGTERM = 9, 15
 PROBE = "probe"
 """The name under which the one question that is out is abandoned."""
 _CLEAN_SIGNALS = {1, 2, 13, 15}
@@ -122,6 +137,9 @@ class Guard:
         self._ended_at = 0.0
         self._stop_at = 0.0
         self._kill_at = 0.0
+        self._alarm_at = 0.0
+        self._main_is_killed = False
+        """By itself, and the rest is left alone until it has ended (kill_mode process)."""
         self._restart_at = 0.0
         self._health: Health | None = None
         self._is_executed = False
@@ -137,6 +155,8 @@ class Guard:
         """Why this run counts as failed, whatever status it ended with."""
         self._result = ""
         """SERVICE_RESULT, where the status does not tell it."""
+        self._is_starved = False
+        """The kernel has killed the main process for want of memory."""
         self._is_clean = True
         """Nothing was begun since the last post_stop hook."""
         self._may_clean = True
@@ -156,6 +176,11 @@ class Guard:
     def is_alive(self) -> bool:
         """Something of the command may be alive, a hook of its included."""
         return self.phase in (Phase.STARTING, Phase.RUNNING, Phase.STOPPING, Phase.KILLING, Phase.CLEANING)
+
+    @property
+    def awaited(self) -> set[str]:
+        """The hooks, and the question, whose end still matters."""
+        return set(self._limits)
 
     @property
     def is_ready(self) -> bool:
@@ -237,8 +262,7 @@ class Guard:
         if self.is_alive:
             again = self._cause == "shutdown" and self.phase == Phase.STOPPING
             self._cause = "shutdown"
-            group = self.settings.kill_mode == "group"
-            return [*actions, Signal(stop_signal, group)] if again else actions
+            return [*actions, self._stop_by_signal(stop_signal)] if again else actions
         if self.phase != Phase.ENDED:
             self.phase, self._cause = Phase.ENDED, "shutdown"
         return [*actions, self._gone()]
@@ -260,13 +284,19 @@ class Guard:
         self._health = Health(self.settings, now)
         return self._be_ready(now) if self._health.is_ready else []
 
-    def on_exited(self, status: int, survivors: bool, now: float) -> list[Action]:
-        """The main process has ended: exit code, or minus the signal's number. `survivors`: it left others behind."""
+    def on_exited(self, status: int, survivors: bool, now: float, starved: bool = False) -> list[Action]:
+        """The main process has ended: exit code, or minus the signal's number.
+
+        `survivors`: it left others behind. `starved`: since its start the kernel has killed for want of memory.
+        """
         self.status, self._ended_at, self._is_executed = status, now, False
+        self._is_starved = starved and status == -SIGKILL and self.phase == Phase.RUNNING
+        if self.phase == Phase.STOPPING and self.settings.kill_mode == "process":
+            self._stop_at = now  # nobody has asked the others yet
         actions: list[Action] = []
         if self.phase == Phase.RUNNING:
+            actions = self._leave_running()
             self.phase, self._cause, self._stop_at = Phase.STOPPING, "exited", now
-            actions = self._abandon()
         return [*actions, TellSurvivors()] if survivors and self.phase == Phase.STOPPING else actions
 
     def on_refused(self, reason: str, status: int | None, now: float) -> list[Action]:
@@ -323,7 +353,7 @@ class Guard:
         if name == "pre_stop" and self.phase == Phase.STOPPING:
             return said + (self._ask_to_stop(now) if self._is_executed else [TellSurvivors()])
         if name == "stop" and self.phase == Phase.STOPPING:
-            return said + ([self._stop_by_signal()] if self._is_executed else [TellSurvivors()])
+            return said + ([self._stop_by_signal(self._stop_signal)] if self._is_executed else [TellSurvivors()])
         if name == "post_stop" and self.phase == Phase.CLEANING:
             return said + self._kill(now)  # whatever it has left behind
         return said
@@ -367,6 +397,9 @@ class Guard:
             why = "the lease leaves no more time" if cut else "it has not ended in time"
             self._result = self._result or "timeout"
             note = Note("warning", f"killing the command {now - self._stop_at:.1f}s after its stop: {why}")
+            if self.settings.kill_mode == "process" and self._is_executed and not cut and not self._main_is_killed:
+                self._main_is_killed, self._stop_at = True, now
+                return [note, Signal(SIGKILL)]
             return [note, *self._kill(now)]
         if self.phase == Phase.CLEANING and now >= self._last_kill_by:
             return [Note("warning", "killing hooks.post_stop: the lease leaves no more time"), *self._kill(now)]
@@ -405,6 +438,7 @@ class Guard:
     def _start(self, now: float) -> list[Action]:
         self.phase, self._cause, self._started_at = Phase.STARTING, "exited", now
         self._failure = self._result = self._refusal = ""
+        self._is_starved = False
         self.status = None
         self._is_clean, self._may_clean = "post_stop" not in self.settings.hooks, True
         if "pre_start" in self.settings.hooks:
@@ -432,22 +466,25 @@ class Guard:
         self._limits[name] = min(now + self.settings.hook_timeout, by)
         return [RunHook(name, environment or {})]
 
-    def _abandon(self) -> list[Action]:
+    def _leave_running(self) -> list[Action]:
+        """What comes first when the command ends or is to end."""
         names = list(self._limits)
         self._limits.clear()
-        return [Abandon(name) for name in names]
+        unready: list[Action] = [Tell(Ready(False))] if self.is_ready else []
+        return [*unready, *(Abandon(name) for name in names)]
 
     # ------------------------------------------------------------------ stopping
 
     def _stop(self, signal: int, grace: bool, now: float) -> list[Action]:
         is_starting = self.phase == Phase.STARTING
+        actions = [] if is_starting else self._leave_running()
         self.phase, self._stop_at, self._stop_signal = Phase.STOPPING, now, signal
+        self._main_is_killed = False
         if not grace:
-            return self._kill(now)
+            return actions + self._kill(now)
         if is_starting:
             self._limits.clear()
             return [TellSurvivors()]
-        actions = self._abandon()
         if self._is_executed and "pre_stop" in self.settings.hooks:
             half = now + (self._kill_by - now) / 2  # the other one is the command's
             return actions + self._run("pre_stop", now, half, {"AWAITELECT_STOP_CAUSE": self._cause})
@@ -456,22 +493,29 @@ class Guard:
     def _ask_to_stop(self, now: float) -> list[Action]:
         if self._is_executed and "stop" in self.settings.hooks:
             return self._run("stop", now, now + (self._kill_by - now) * 0.75)
-        return [self._stop_by_signal()]
+        return [self._stop_by_signal(self._stop_signal)]
 
-    def _stop_by_signal(self) -> Action:
-        return Signal(self._stop_signal, group=self.settings.kill_mode == "group")
+    def _stop_by_signal(self, number: int) -> Action:
+        if self.settings.kill_mode == "tree":
+            return SignalTree(number)
+        return Signal(number, group=self.settings.kill_mode == "group")
 
     def _kill(self, now: float) -> list[Action]:
         self.phase, self._stop_at, self._kill_at = Phase.KILLING, now, now
+        self._alarm_at = now + ALARM_AFTER
         self._limits.clear()
         return [KillAll()]
 
     def _sweep_again(self, now: float) -> list[Action]:
         self._kill_at = now
+        text = f"not dead {now - self._stop_at:.1f}s after SIGKILL"
         if now - self._stop_at > STUCK_AFTER and not self.is_stuck:
             self.is_stuck = True
-            return [KillAll(), Note("error", "the command cannot be killed: the lease is left to run out")]
-        return [KillAll()]
+            text = f"the command cannot be killed: the lease is not released but left to run out; {text}"
+        elif now < self._alarm_at:
+            return [KillAll()]
+        self._alarm_at = now + ALARM_AGAIN
+        return [KillAll(), NoteSurvivors("error", text)]
 
     def _outcome(self) -> dict[str, str]:
         """How it ended, in the variables that systemd gives to ExecStopPost= (systemd.exec(5))."""
@@ -495,7 +539,8 @@ class Guard:
         """How this run ended, in words; empty where nothing ran."""
         if self._failure or self.status is None:
             return self._failure
-        return f"the command {describe(self.status)} after {self._ended_at - self._started_at:.1f}s"
+        how = "was killed for want of memory (oom_kill of its cgroup rose)" if self._is_starved else ""
+        return f"the command {how or describe(self.status)} after {self._ended_at - self._started_at:.1f}s"
 
     def _decide_restart(self, now: float) -> list[Action]:
         status = self.status if self.status is not None else 0

@@ -17,8 +17,11 @@ from awaitelect import attributes, clock, protocol
 from awaitelect.core.restart import exit_status
 from awaitelect.errors import EXIT_CONFIG, EXIT_INTERNAL, EXIT_NOT_EXECUTABLE
 from awaitelect.keeper import command, guard, reaper, signals, tree
+from awaitelect.keeper.attendant import Attendants
 from awaitelect.keeper.elector import Elector
 from awaitelect.keeper.guard import Guard, Phase
+from awaitelect.keeper.notify import Notices
+from awaitelect.keeper.oom import OomCounter
 from awaitelect.keeper.terminal import Terminal
 from awaitelect.keeper.termination import Termination
 from awaitelect.logs import Log
@@ -53,6 +56,8 @@ class Keeper:
         self._is_suspended = False
         """The command was stopped on the terminal, and the shell's job with it."""
         self._command = command.Command(self._instance, self._signals, self._deadman, self._terminal)
+        self._attendants = Attendants(self._signals)
+        self._notices: Notices | None = None
         self._termination = Termination(self._log)
         self._told_by = ""
         """The name of the signal that told us to end."""
@@ -60,6 +65,7 @@ class Keeper:
         """Why we end, where it is no end of the command."""
         self._elector_said = ""
         """Why the last elector has failed, in its own words."""
+        self._oom = OomCounter()
         self._leave: protocol.Leave | None = None
         self._end_by: float | None = None
         """The elector has until then to release the lease and end."""
@@ -96,6 +102,8 @@ class Keeper:
             self._take_signals()
             if self._verdict_fd in ready:
                 self._read_verdict()
+            if self._notices and self._notices.fileno() in ready:
+                self._take_notices()
             if self._elector.fileno() in ready:
                 self._take_messages()
             self._settle()
@@ -108,15 +116,29 @@ class Keeper:
 
     def _listen(self, poll: select.poll, before: set[int]) -> set[int]:
         """Keep the poll object on the descriptors that come and go."""
-        wanted = {fd for fd in (self._elector.fileno(), self._verdict_fd) if fd >= 0}
-        for fd in before - wanted:
+        wanted = {fd: select.POLLIN for fd in (self._elector.fileno(), self._verdict_fd) if fd >= 0}
+        if self._notices:
+            wanted[self._notices.fileno()] = select.POLLIN
+        if self._awaits_end and self._command.populated_fd >= 0:
+            wanted[self._command.populated_fd] = select.POLLPRI
+        for fd in before - wanted.keys():
             try:
                 poll.unregister(fd)
             except KeyError:
                 pass
-        for fd in wanted:
-            poll.register(fd, select.POLLIN)
-        return wanted
+        for fd, events in wanted.items():
+            poll.register(fd, events)
+        return set(wanted)
+
+    @property
+    def _awaits_end(self) -> bool:
+        """The main process has ended, and what it left behind shall."""
+        is_ending = self._guard is not None and self._guard.phase in (
+            Phase.STOPPING,
+            Phase.KILLING,
+            Phase.CLEANING,
+        )
+        return is_ending and self._command.main_reaped and not self._command.is_pending
 
     @property
     def _verdict_fd(self) -> int:
@@ -132,12 +154,12 @@ class Keeper:
 
     def _dead_by(self) -> float | None:
         """When the waiting shim may take us for dead: we should have noticed a date, and killed, before it."""
-        if self._guard and self._guard.grant and self._guard.phase in (Phase.RUNNING, Phase.STOPPING):
+        if self._guard and self._guard.grant and self._guard.is_alive and self._guard.phase != Phase.KILLING:
             return self._guard.grant.kill_by
         return None
 
     def _hung_at(self) -> float:
-        watched = self._guard and self._guard.phase in (Phase.RUNNING, Phase.BACKOFF, Phase.HELD)
+        watched = self._guard and self._guard.phase in (Phase.STARTING, Phase.RUNNING, Phase.BACKOFF, Phase.HELD)
         if self._guard and self._guard.grant and watched:
             patience = self._guard.settings.renew_deadline * PATIENCE_SHARE + PATIENCE_SLACK
             return self._elector.hung_at(self._guard.grant.term_by, patience)
@@ -179,6 +201,8 @@ class Keeper:
                     self._prepare()  # somebody has killed the third pair of eyes
             elif self._command.main and pid == self._command.main.pid:
                 self._main_ended(status)
+            elif pid in self._attendants.pids:
+                self._attendant_ended(pid, status)
 
     def _take_signal(self, number: int) -> None:
         rewritten = self._guard.settings.signal_rewrite.get(number, number) if self._guard else number
@@ -223,6 +247,28 @@ class Keeper:
         elif number == signal.SIGTSTP:
             self._command.signal(signal.SIGCONT, group=True)  # nobody is there who could continue it
 
+    def _attendant_ended(self, pid: int, status: int) -> None:
+        ended = self._attendants.take(pid, status)
+        if ended is None or self._guard is None:
+            return
+        name, failure = ended
+        if name == guard.PROBE:
+            self._perform(self._guard.on_answer(failure, clock.now()))
+        else:
+            self._perform(self._guard.on_hook_ended(name, failure, clock.now()))
+
+    def _take_notices(self) -> None:
+        assert self._notices is not None and self._guard is not None
+        uid = self._guard.settings.uid
+        for notice in self._notices.take(os.getuid() if uid is None else uid):
+            now = clock.now()
+            if notice.get("EXTEND_TIMEOUT_USEC", "").isdecimal():
+                self._guard.on_extended(int(notice["EXTEND_TIMEOUT_USEC"]) / 1e6, now)
+            if "STATUS" in notice:
+                self._log.info(f"the command says: {notice['STATUS'][:500]}")
+            if notice.get("READY") == "1":
+                self._perform(self._guard.on_notified(now))
+
     def _shut_down(self, number: int) -> None:
         if self._guard is None:  # nothing is held before the settings have come
             self._status = 0
@@ -239,12 +285,12 @@ class Keeper:
         self._termination.catch_up()
         self._is_suspended = False
         self._command.take_terminal(status)
-        survivors = self._command.survivors(self._elector.pid)
+        survivors = not self._command.is_empty(self._elector.pid, self._attendants.pids)
         if survivors:
-            self._log.debug(f"left behind by the command: {tree.describe(survivors)}")
+            self._log.debug(f"left behind by the command: {self._command.describe(self._elector.pid)}")
         if self._guard.phase == Phase.RUNNING and self._is_meant_for_all(status):
             self._shut_down(-status)
-        self._perform(self._guard.on_exited(status, bool(survivors), clock.now()))
+        self._perform(self._guard.on_exited(status, survivors, clock.now(), self._oom.has_struck()))
 
     def _is_meant_for_all(self, status: int) -> bool:
         """Ctrl-C on a terminal, or its end, goes to its foreground, which is the command: its user means all of us."""
@@ -262,6 +308,7 @@ class Keeper:
             assert self._command.main is not None
             self._log.info(f"command started, pid {self._command.main.pid}")
             self._elector.send(protocol.Spawned(self._command.main.pid), self._command.main.pidfd)
+            self._perform(self._guard.on_executed(now))
             self._prepare()
             return
         self._command.main_reaped = True
@@ -282,6 +329,7 @@ class Keeper:
             self._options,
             self._argv,
             grant.environment.get("AWAITELECT_LOCK", "") if grant else "",
+            self._command.place,
         )
         if len(protocol.encode(hello)) > protocol.MAX_MESSAGE:
             self._log.error(f"the command line is longer than the {protocol.MAX_MESSAGE} bytes that can be handled")
@@ -300,6 +348,10 @@ class Keeper:
             return
         if self._guard.is_alive and self._command.main and not self._command.is_pending:
             self._elector.send(protocol.Spawned(self._command.main.pid), self._command.main.pidfd)
+            if self._guard.is_ready:
+                self._elector.send(protocol.Ready())
+        elif self._guard.is_alive:
+            self._elector.send(protocol.Spawned(0))  # no more than that something of it is alive
         if self._guard.phase == Phase.ENDED or self._guard.is_shutting_down:
             self._elector.send(protocol.Shutdown(signal.SIGTERM))
 
@@ -361,17 +413,41 @@ class Keeper:
             return
         if self._guard is not None:
             self._guard.settings = settings
+            self._command.enclose(settings.cgroup)
             return
+        self._termination.configure(settings)
         self._guard = Guard(settings, random.random)
-        missing = command.look_up(settings.argv[0], settings)
+        missing = self._look_up(settings)
         if missing:
             self._failure = missing[0]
             self._log.error(self._failure)
             self._guard.status = missing[1]
             self._shut_down(signal.SIGTERM)
             return
-        self._command.stderr_fd = self._termination.begin(settings)
+        if settings.ready == "notify":
+            self._notices = Notices(self._instance)
+            self._command.notify_socket = self._notices.variable
+        self._command.stderr_fd = self._termination.open_tail()
+        reason = self._command.enclose(settings.cgroup)
+        if reason:
+            self._log.debug(f"no cgroup for the command ({reason}): its group and what descends from us is swept")
         self._prepare()
+
+    @staticmethod
+    def _look_up(settings: protocol.CommandSettings) -> tuple[str, int] | None:
+        """What could not be executed of the command and all that runs beside it, and the exit status for it."""
+        programs = {"": settings.argv}
+        programs |= {
+            f"{'stop.command' if name == 'stop' else f'hooks.{name}'}: ": argv for name, argv in settings.hooks.items()
+        }
+        for key, probe in (("start.probe", settings.start_probe), ("probes.liveness", settings.liveness)):
+            if probe and probe.kind == "exec":
+                programs[f"{key}: "] = probe.argv
+        for key, argv in programs.items():
+            missing = command.look_up(argv[0], settings)
+            if missing:
+                return key + missing[0], missing[1]
+        return None
 
     # ------------------------------------------------------------------ carrying out
 
@@ -388,16 +464,53 @@ class Keeper:
             elif isinstance(action, guard.Signal):
                 self._log.info(f"stopping the command with {signals.name(action.number)}")
                 self._command.signal(action.number, group=action.group, wake=True)
+            elif isinstance(action, guard.SignalTree):
+                self._log.info(f"stopping every process of the command with {signals.name(action.number)}")
+                self._command.signal_tree(action.number, self._elector.pid)
+            elif isinstance(action, guard.NoteSurvivors):
+                self._log.write(action.level, f"{action.text}: {self._command.describe(self._elector.pid)}")
             elif isinstance(action, guard.TellSurvivors):
-                self._log.info("the command has ended and left processes behind: stopping them with SIGTERM")
-                self._command.tell_survivors(self._elector.pid)
+                self._tell_survivors()
+            elif isinstance(action, (guard.RunHook, guard.Ask)):
+                self._begin_beside(action)
+            elif isinstance(action, guard.Abandon):
+                self._attendants.abandon(action.name)
             else:
                 self._command.kill(self._elector.pid)
+
+    def _tell_survivors(self) -> None:
+        assert self._guard is not None
+        spared = self._attendants.pids_of(self._guard.awaited)
+        if not self._command.is_empty(self._elector.pid, spared):
+            self._log.info("the command has ended and left processes behind: stopping them with SIGTERM")
+            self._command.tell_survivors(self._elector.pid, spared)
+
+    def _begin_beside(self, action: guard.RunHook | guard.Ask) -> None:
+        """Run a hook, or ask a question."""
+        assert self._guard is not None and self._guard.grant is not None
+        settings = self._guard.settings
+        environment = self._command.environment(settings, self._guard.grant)
+        if self._command.main and not self._command.main_reaped and not self._command.is_pending:
+            environment["MAINPID"] = str(self._command.main.pid)
+        try:
+            if isinstance(action, guard.Ask):
+                self._attendants.ask(guard.PROBE, action.probe, environment, attributes.attributes_of(settings))
+            else:
+                environment |= {"AWAITELECT_HOOK": action.name, **action.environment}
+                argv = settings.hooks[action.name]
+                self._attendants.run(action.name, argv, environment, attributes.attributes_of(settings))
+        except OSError as error:
+            failure = f"could not be started: {error.strerror}"
+            if isinstance(action, guard.Ask):
+                self._perform(self._guard.on_answer(failure, clock.now()))
+            else:
+                self._perform(self._guard.on_hook_ended(action.name, failure, clock.now()))
 
     def _start(self, grant: protocol.Grant) -> None:
         assert self._guard is not None
         try:
             self._command.start(self._guard.settings, grant)
+            self._oom.mark(self._command.directory)
         except OSError as error:
             reason = f"cannot start the command: {error.strerror}"
             self._perform(self._guard.on_refused(reason, EXIT_NOT_EXECUTABLE, clock.now()))
@@ -413,14 +526,12 @@ class Keeper:
         guard_ = self._guard
         if guard_ is None or self._status is not None:
             return
-        if (
-            guard_.phase in (Phase.STOPPING, Phase.KILLING)
-            and self._command.main_reaped
-            and not self._command.is_pending
-        ):
-            if not self._command.survivors(self._elector.pid):
+        if self._awaits_end:
+            if self._command.is_empty(self._elector.pid):
                 self._command.forget()
                 self._perform(guard_.on_empty(clock.now()))
+            elif guard_.phase == Phase.KILLING:
+                self._command.kill(self._elector.pid)  # children of those that have died are ours now
         if guard_.is_alive:
             if guard_.is_stuck:
                 self._failure = "the command cannot be killed: the lease is left to run out"
@@ -473,6 +584,7 @@ class Keeper:
             self._alarm.set(clock.now() + 0.001)
             select.select([self._alarm], [], [], REAP_TIME)
             self._alarm.clear()
+        self._command.remove_cgroups()
         if not self._passing:
             self._termination.end(self._cause())
             self._log.info(f"ending with status {self._status}")

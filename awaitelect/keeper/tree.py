@@ -9,7 +9,12 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+from collections.abc import Callable
 
+BATCH = 200
+"""Processes that are held by their pidfd at the same time."""
+PASSES = 5
+"""How often to look again for processes that were started while the others were signalled."""
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -50,14 +55,69 @@ def kill(pids: set[int]) -> None:
             pass  # of another user, by setuid: it is seen again, and reported as one that cannot be killed
 
 
-def describe(pids: set[int]) -> str:
-    """Names and pids of children, for a log line."""
-    import psutil
-
-    named = []
-    for pid in sorted(pids)[:10]:
+def descendants(pids: set[int]) -> set[int]:
+    """These processes, theirs, and so on. Nothing is read that another process could hold us up with."""
+    found: set[int] = set()
+    new = list(pids)
+    while new:
+        pid = new.pop()
+        found.add(pid)
         try:
-            named.append(f"{psutil.Process(pid).name()} ({pid})")
-        except psutil.Error:
-            named.append(str(pid))
+            for thread in os.listdir(f"/proc/{pid}/task"):
+                with open(f"/proc/{pid}/task/{thread}/children", "rb", buffering=0) as file:
+                    new += {int(child) for child in file.read().split()} - found
+        except OSError:
+            pass  # it has ended: its children have come to us
+    return found
+
+
+def signal_all(members: Callable[[], set[int]], *numbers: int) -> None:
+    """Send these signals, in order, to all of `members()`, and to those that they start meanwhile.
+
+    A number that has gone to another process before it was held is seen by its being no member any more.
+    """
+    told: set[int] = set()
+    for _ in range(PASSES):
+        new = sorted(members() - told)
+        if not new:
+            return
+        for at in range(0, len(new), BATCH):
+            _signal_held(new[at : at + BATCH], members, numbers)
+        told.update(new)
+
+
+def _signal_held(pids: list[int], members: Callable[[], set[int]], numbers: tuple[int, ...]) -> None:
+    held = {}
+    try:
+        for pid in pids:
+            try:
+                held[pid] = os.pidfd_open(pid)
+            except OSError:
+                pass  # it has ended
+        still = members()
+        for number in numbers:
+            for pid in held.keys() & still:
+                try:
+                    signal.pidfd_send_signal(held[pid], number)
+                except OSError:
+                    pass  # it has ended, or is another user's: SIGKILL will fail too, and be reported then
+    finally:
+        for pidfd in held.values():
+            os.close(pidfd)
+
+
+def describe(pids: set[int]) -> str:
+    """Names, pids and states of processes, for a log line."""
+    named = [_describe(pid) for pid in sorted(pids)[:10]]
     return ", ".join(named) + (f" and {len(pids) - 10} more" if len(pids) > 10 else "")
+
+
+def _describe(pid: int) -> str:
+    """By /proc/PID/stat and /proc/PID/status: to read its command line, one would have to wait for a stuck process."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            _, _, rest = file.read().partition("(")
+        name, _, fields = rest.rpartition(")")
+        return f"{name} (pid {pid}, state {fields.split()[0]}, uid {os.stat(f'/proc/{pid}').st_uid})"
+    except (OSError, IndexError):
+        return f"pid {pid}"

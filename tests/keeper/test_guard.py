@@ -12,8 +12,11 @@ from awaitelect.keeper.guard import (
     Guard,
     KillAll,
     Note,
+    NoteSurvivors,
     Phase,
     Signal,
+    SignalTree,
+    Tell,
     TellSurvivors,
 )
 from awaitelect.keeper.guard import Start as StartAction
@@ -40,7 +43,12 @@ def running(**settings: object) -> Guard:
 
 def words(actions: list[Action]) -> list[str]:
     """What is done, without what is said to people."""
-    return [_word(action) for action in actions if not isinstance(action, Note)]
+    return [_word(action) for action in actions if not isinstance(action, (Note, NoteSurvivors))]
+
+
+def deeds(actions: list[Action]) -> list[str]:
+    """What is done, without what is said to anybody."""
+    return words([action for action in actions if not isinstance(action, Tell)])
 
 
 def _word(action: Action) -> str:
@@ -49,6 +57,8 @@ def _word(action: Action) -> str:
             return "start"
         case Signal(number=number, group=group):
             return f"signal {number}" + (" to the group" if group else "")
+        case SignalTree(number=number):
+            return f"signal {number} to all"
         case KillAll():
             return "kill all"
         case TellSurvivors():
@@ -65,7 +75,7 @@ def _word(action: Action) -> str:
 
 
 def notes(actions: list[Action]) -> str:
-    return "; ".join(action.text for action in actions if isinstance(action, Note))
+    return "; ".join(action.text for action in actions if isinstance(action, (Note, NoteSurvivors)))
 
 
 # ---------------------------------------------------------------- grants
@@ -172,7 +182,7 @@ def test_a_command_whose_both_dates_have_passed_is_killed_without_being_asked() 
 
 
 def test_what_was_killed_is_swept_until_it_is_empty() -> None:
-    """P14. And what cannot be killed is said once, and never called gone."""
+    """P14. And what cannot be killed is said again and again, and never called gone."""
     it = running()
     it.on_stop(False, 1)
     now, said = 1.0, []
@@ -183,7 +193,11 @@ def test_what_was_killed_is_swept_until_it_is_empty() -> None:
         said.append(notes(step))
     assert now == pytest.approx(1 + 80 * SWEEP_AGAIN)
     assert it.is_stuck
-    assert len([text for text in said if text]) == 1
+    lines = [text for text in said if text]
+    assert lines[:2] == ["not dead 1.0s after SIGKILL", "not dead 3.0s after SIGKILL"]
+    assert lines[2].startswith("the command cannot be killed: the lease is not released")
+    assert len(lines) == 4
+    assert sum("cannot be killed" in text for text in lines) == 1
     assert now > 1 + STUCK_AFTER
     assert words(it.on_empty(now)) == ["gone 1 stopped"]
     assert not it.is_stuck
@@ -273,11 +287,65 @@ def test_after_a_stop_a_newer_grant_starts_again() -> None:
 
 
 @pytest.mark.parametrize(
-    ("mode", "says"), [("mixed", "signal 15"), ("process", "signal 15"), ("group", "signal 15 to the group")]
+    ("mode", "says"),
+    [
+        ("mixed", "signal 15"),
+        ("process", "signal 15"),
+        ("group", "signal 15 to the group"),
+        ("tree", "signal 15 to all"),
+    ],
 )
 def test_the_stop_signal_goes_where_the_kill_mode_says(mode: str, says: str) -> None:
-    """systemd's KillMode=."""
+    """systemd's KillMode=, and the group as other supervisors have it. A second one goes the same way."""
     assert words(running(kill_mode=mode).on_stop(True, 1)) == [says]
+    it = running(kill_mode=mode)
+    assert words(it.on_shutdown(TERM, 1)) == words(it.on_shutdown(TERM, 2)) == ["shutdown 15", says]
+
+
+def test_kill_mode_process_leaves_the_rest_alone_until_the_main_process_has_ended() -> None:
+    """systemd's KillMode=process: SIGKILL is for the main process alone too; but nothing may outlive the lease."""
+    it = running(kill_mode="process", stop_timeout=2.0)
+    it.on_executed(0.1)
+    it.on_grant(grant(2, sent=60), 60)
+    it.on_stop(True, 61)
+    assert words(it.on_wake(63)) == ["signal 9"]
+    assert words(it.on_exited(-9, True, 63.1)) == ["tell survivors"]
+    assert it.wake_at == pytest.approx(65.1), "they have the whole time too"
+    assert words(it.on_wake(65.1)) == ["kill all"]
+
+
+def test_kill_mode_process_does_not_spare_the_rest_when_the_lease_leaves_no_time() -> None:
+    """The promise comes before the mode."""
+    it = running(kill_mode="process", stop_timeout=60.0)
+    it.on_executed(0.1)
+    assert deeds(it.on_wake(10)) == ["signal 15"]
+    assert it.wake_at == 14 - KILL_LEAD
+    assert words(it.on_wake(14 - KILL_LEAD)) == ["kill all"]
+
+
+def test_kill_mode_process_kills_all_when_the_main_process_cannot_be_killed() -> None:
+    """It would be asked for ever, and never be said to be stuck."""
+    it = running(kill_mode="process", stop_timeout=2.0)
+    it.on_executed(0.1)
+    it.on_grant(grant(2, sent=60), 60)
+    it.on_stop(True, 61)
+    assert words(it.on_wake(63)) == ["signal 9"]
+    assert words(it.on_wake(65)) == ["kill all"]
+
+
+def test_an_end_for_want_of_memory_is_named_as_one() -> None:
+    """Signal 9 alone says nothing; but a kill of our own says enough."""
+    it = running()
+    it.on_exited(-9, False, 3.2, starved=True)
+    assert "was killed for want of memory" in notes(it.on_empty(3.2))
+    it = running()
+    it.on_exited(-9, False, 3.2, starved=False)
+    assert "was killed by signal 9" in notes(it.on_empty(3.2))
+    it = running()
+    it.on_stop(False, 3)
+    it.on_exited(-9, False, 3.2, starved=True)
+    it.on_empty(3.2)
+    assert it.last_end == "the command was killed by signal 9 after 3.2s"
 
 
 # ---------------------------------------------------------------- shutdown by the user
