@@ -572,6 +572,7 @@ class Keeper:
 
     def _clean_up(self) -> None:
         """End what is left of us, and reap it."""
+        self._attendants.abandon_all()
         if self._elector.pid is not None:
             self._elector.kill()  # before its socket is closed, which it would take for our death
         self._elector.close()
@@ -596,6 +597,8 @@ class Keeper:
         missing = command.look_up(settings.argv[0], settings)
         if missing:
             self._log.error(missing[0])
+            self._termination.configure(settings)
+            self._termination.end(missing[0])
             os._exit(missing[1])
         try:
             attributes.apply(settings)

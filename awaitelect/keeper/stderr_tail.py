@@ -121,7 +121,7 @@ class StderrTail:
             left -= self._read(min(left, CHUNK)) or left
         self._send(len(self._unsent))
         if self._unsent:
-            self._outlet.widen(len(self._unsent))
+            self._outlet.widen(2 * len(self._unsent))  # each line may begin a page
         poll = select.poll()
         poll.register(self._outlet.fileno(), select.POLLOUT)
         by = clock.now() + LAST_WAIT
@@ -158,13 +158,23 @@ class StderrTail:
         return len(part)
 
     def _send(self, size: int) -> int:
-        """Write the first `size` of the unsent bytes, as far as that can be done now; how many of them are left."""
-        try:
-            sent = self._outlet.send(self._unsent[:size]) if size else 0
-        except OSError as error:
-            # A full disk is the command's loss, as it would be without us: it must not come to stand still for it.
-            sent = size
-            self._is_over = self._is_over or error.errno in _READER_GONE
-        self._unsent = b"" if self._is_over else self._unsent[sent:]
-        self._is_blocked = sent < size
-        return size - sent
+        """Write the first `size` of the unsent bytes, as far as that can be done now; how many of them are left.
+
+        By whole lines, in pieces that a pipe takes at once or not at all: others write there too.
+        """
+        done = 0
+        self._is_blocked = False
+        while done < size and not self._is_blocked:
+            end = min(done + select.PIPE_BUF, size)
+            border = self._unsent.rfind(b"\n", done, end) + 1
+            end = border if end < size and border else end
+            try:
+                sent = self._outlet.send(self._unsent[done:end])
+            except OSError as error:
+                # A full disk is the command's loss, as it would be without us: it must not come to stand still for it.
+                sent = end - done
+                self._is_over = self._is_over or error.errno in _READER_GONE
+            done += sent
+            self._is_blocked = done < end
+        self._unsent = b"" if self._is_over else self._unsent[done:]
+        return 0 if self._is_over else size - done

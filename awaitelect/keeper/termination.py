@@ -30,14 +30,14 @@ class Termination:
         # A configuration that cannot be used names no path: then it is this one.
         self._note(os.environ.get(_VARIABLE) or TERMINATION_LOG)
 
-    def begin(self, settings: CommandSettings) -> int | None:
-        """The configuration is known. Returns the descriptor for the command's standard error, None: ours.
-
-        The command writes to a pipe of ours only if what it writes will be used.
-        """
+    def configure(self, settings: CommandSettings) -> None:
+        """Where the message goes, and how much of standard error with it: before the command runs."""
         if settings.termination_path != self._path:
             self._note(settings.termination_path)
         self._lines = settings.termination_lines
+
+    def open_tail(self) -> int | None:
+        """The descriptor for the command's standard error; None: ours, as what passed through would not be used."""
         if not self._lines or not self._is_wanted or not stderr_tail.is_possible():
             return None
         try:
