@@ -7,8 +7,9 @@ from typing import Any
 
 from awaitelect.config import rules
 from awaitelect.config.model import LEAVES, value_of
-from awaitelect.config.process_kinds import EnvFile, signal_name
+from awaitelect.config.process_kinds import COMMAND, EnvFile, signal_name
 from awaitelect.config.sources import Loaded
+from awaitelect.protocol import Probe
 
 _WIDEST = 48
 
@@ -39,19 +40,25 @@ def _shown(key: str, value: Any) -> str:
         return ", ".join(value)
     if key == "umask":
         return f"{value:03o}"
-    if key == "command":
+    if kind is COMMAND:
         return _printable(shlex.join(value))
     if isinstance(value, bool):
         return "true" if value else "false"
     match kind.name, value:
         case "duration", float():
             return rules.seconds(value)
+        case "mapping of limits", dict():
+            return "; ".join(f"{name} {limit}" for name, limit in value.items())
         case "signal", int():
             return signal_name(value)
         case "mapping of signals", dict():
             return ", ".join(f"{signal_name(one)} → {signal_name(to) if to else 'none'}" for one, to in value.items())
     if isinstance(value, tuple) and value and isinstance(value[0], EnvFile):
         return ", ".join(one.path + ("" if one.required else " (may be missing)") for one in value)
+    if isinstance(value, Probe):
+        what = shlex.join(value.argv) if value.kind == "exec" else f"{value.host}:{value.port}"
+        path = value.path if value.kind == "http_get" else ""
+        return _printable(f"{value.kind} {what}{path} every {rules.seconds(value.period)}")
     if type(value) is tuple:
         return ", ".join(map(str, value))
     return _printable(f"{value:g}" if isinstance(value, float) else str(value))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from awaitelect.config.kinds import shown, suggestion
 from awaitelect.config.model import LEAVES, PREFIX, SECTIONS, VARIABLES, Leaf
-from awaitelect.config.process_kinds import split_command
+from awaitelect.config.process_kinds import COMMAND, split_command
 from awaitelect.config.text_file import Unreadable, read_text
 from awaitelect.values import Value
 
@@ -115,7 +115,7 @@ def _variable(leaf: Leaf, text: str, layer: Layer, problems: list[str], warnings
     try:
         if leaf.kind.decode:
             value = leaf.kind.decode(text)
-        elif leaf.key == "command" and not text.lstrip().startswith("["):
+        elif leaf.kind is COMMAND and not text.lstrip().startswith("["):
             value = split_command(text)
         elif leaf.key != "env_file" or text.lstrip()[:1] in ("[", "{"):
             value = _yaml(text, leaf.variable).plain()

@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
+from awaitelect.config.attribute_kinds import GROUP, GROUPS, NICE, OOM_SCORE_ADJ, ULIMITS, USER, Limit
 from awaitelect.config.kinds import DURATION, FLAG, Kind, choice_kind, number_kind, text_kind, whole_kind
 from awaitelect.config.listen import LISTEN, Listen
+from awaitelect.config.probe_kind import PROBE
 from awaitelect.config.process_kinds import COMMAND, ENV, ENV_FILES, EXIT_CODES, REWRITE, SIGNAL, UMASK, EnvFile
-from awaitelect.protocol import TERMINATION_LOG
+from awaitelect.protocol import TERMINATION_LOG, Probe
 from awaitelect.values import Value
 
 PREFIX = "AWAITELECT_"
@@ -30,8 +32,10 @@ OnLost = Literal["follow", "exit"]
 Backend = Literal["kubernetes", "file"]
 Policy = Literal["on-failure", "always", "on-abnormal", "never"]
 OnGiveUp = Literal["release", "exit", "hold"]
-KillMode = Literal["mixed", "group", "process"]
+KillMode = Literal["mixed", "group", "process", "tree"]
+InCgroup = Literal["auto", "off"]
 Target = Literal["main", "group"]
+Readiness = Literal["exec", "notify", "probe"]
 Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["auto", "text", "json", "logfmt"]
 
@@ -109,10 +113,47 @@ class Stop(Value):
 
     signal: Annotated[int, SIGNAL] = 15
     """The signal that asks the command to stop."""
+    command: Annotated[tuple[str, ...], COMMAND] = ()
+    """A program that asks the command to stop, in place of the signal, which follows if the command outlives it; it finds `MAINPID` in its environment."""  # noqa: E501
     timeout: Duration = 10.0
     """The time from that signal to SIGKILL; cut short where a lost lease leaves less."""
     kill_mode: Annotated[KillMode, choice_kind(*get_args(KillMode))] = "mixed"
-    """Who gets the stop signal: `mixed` the main process, `group` its whole group, both with SIGKILL to all; `process` the main process alone."""  # noqa: E501
+    """Who gets the stop signal: `mixed` the main process, `group` its group, `tree` every process; `process` the main process, and the rest is left alone until it has ended. SIGKILL at the end is for all."""  # noqa: E501
+    cgroup: Annotated[InCgroup, choice_kind(*get_args(InCgroup))] = "auto"
+    """Whether the command runs in a cgroup of its own, so that none of its processes can hide; `auto` is where cgroup v2 is writable."""  # noqa: E501
+
+
+class Start(Value):
+    """When the command counts as ready for its users."""
+
+    ready: Annotated[Readiness, choice_kind(*get_args(Readiness))] = "exec"
+    """What makes the command ready: `exec` its start, `notify` its own word (`READY=1`, as for systemd), `probe` an answer."""  # noqa: E501
+    timeout: Duration = 90.0
+    """How long it may take to be ready; else it counts as failed."""
+    probe: Annotated[Probe | None, PROBE] = None
+    """How it is asked whether it is ready, with Kubernetes' fields: `http_get`, `tcp_socket` or `exec`."""
+
+
+class Probes(Value):
+    """Questions to the command while it runs."""
+
+    liveness: Annotated[Probe | None, PROBE] = None
+    """How it is asked, once it is ready, whether it is alive; if it does not answer well it is stopped and counts as failed."""  # noqa: E501
+
+
+class Hooks(Value):
+    """Programs that are run beside the command, with its environment, under the same lease."""
+
+    pre_start: Annotated[tuple[str, ...], COMMAND] = ()
+    """Runs before each start of the command, which counts as failed if it fails."""
+    post_start: Annotated[tuple[str, ...], COMMAND] = ()
+    """Runs once the command is ready; if it fails the command is stopped and counts as failed."""
+    pre_stop: Annotated[tuple[str, ...], COMMAND] = ()
+    """Runs before the stop signal; it may take half of the time that the stop has."""
+    post_stop: Annotated[tuple[str, ...], COMMAND] = ()
+    """Runs after each end of the command, before the lease is released; it learns the outcome as systemd's ExecStopPost."""  # noqa: E501
+    timeout: Duration = 10.0
+    """How long each may take, where the lease leaves as much."""
 
 
 class Signals(Value):
@@ -163,14 +204,29 @@ class Settings(Value):
     inherit_env: Flag = True
     """Whether the command gets awaitelect's own environment, below `env_file` and `env`."""
     working_dir: Annotated[str | None, _PATH] = None
-    """The directory that the command is started in; by default awaitelect's own."""
+    """The directory that the command is started in, entered with the rights of `user`; by default awaitelect's own."""
+    user: Annotated[str | int | None, USER] = None
+    """The user that the command runs as, by name or number, with its HOME, USER, LOGNAME and SHELL below `env_file` and `env`; by default awaitelect's own."""  # noqa: E501
+    group: Annotated[str | int | None, GROUP] = None
+    """The main group that the command runs with, by name or number; by default that of `user`."""
+    supplementary_groups: Annotated[tuple[str | int, ...] | None, GROUPS] = None
+    """The command's further groups, and no others; by default those that `user` has in the user database."""
     umask: Annotated[int | None, UMASK] = None
     """The command's umask in octal such as "027"; by default awaitelect's own."""
+    ulimits: Annotated[dict[str, Limit], ULIMITS] = {}
+    """The command's resource limits by docker's names, in the units of setrlimit(2): a number, `unlimited`, or `{soft, hard}`."""  # noqa: E501
+    nice: Annotated[int | None, NICE] = None
+    """The command's niceness, from -20 (first) to 19 (last); by default awaitelect's own."""
+    oom_score_adj: Annotated[int | None, OOM_SCORE_ADJ] = None
+    """How readily the kernel kills the command when memory is short, from -1000 (never) to 1000; by default as awaitelect."""  # noqa: E501
     restart: Restart = Restart()
     success_exit_codes: Annotated[tuple[int, ...], EXIT_CODES] = (0,)
     """The exit codes of the command that are no failure."""
     stop: Stop = Stop()
     signals: Signals = Signals()
+    start: Start = Start()
+    probes: Probes = Probes()
+    hooks: Hooks = Hooks()
     termination_message: TerminationMessage = TerminationMessage()
     status: Status = Status()
     log: Log = Log()

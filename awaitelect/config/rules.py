@@ -38,6 +38,16 @@ def problems(
     if settings.election.enabled:
         found += _lock(settings, origins, unknown)
         found += _timing(settings, origins, unknown)
+    if settings.start.ready == "probe" and not settings.start.probe and "start.probe" not in unknown:
+        found.append(
+            f"start.probe: missing, and start.ready is probe ({origins['start.ready']}); expected one such as "
+            "{http_get: {path: /ready, port: 8080}}"
+        )
+    if settings.probes.liveness and settings.probes.liveness.success_threshold != 1:
+        found.append(
+            f"{_named(('probes.liveness',), origins)}: found success_threshold "
+            f"{settings.probes.liveness.success_threshold}, expected 1: one good answer shows life"
+        )
     back = settings.restart.backoff
     keys = ("restart.backoff.initial", "restart.backoff.max")
     if back.initial > back.max and not any(key in unknown for key in keys):
@@ -89,6 +99,7 @@ def warnings(settings: Settings, origins: Mapping[str, str], is_set: Callable[[s
         concerned = ("stop.timeout", *DURATIONS)
         # With nothing but defaults it would be said at every start, to people who chose none of it.
         found += _grace(settings, origins) if any(map(is_set, concerned)) else []
+    found += _supervision(settings, origins, is_set)
     if settings.restart.policy == "never":
         keys = (key for key in LEAVES if re.match(r"restart\.(backoff|max_restarts|on_give_up)", key))
         found += [inert(key, "restart.policy", "never") for key in keys if is_set(key)]
@@ -96,6 +107,30 @@ def warnings(settings: Settings, origins: Mapping[str, str], is_set: Callable[[s
         keys = (key for key in LEAVES if key.startswith("restart.backoff."))
         found += [inert(key, "restart.max_restarts", "0") for key in keys if is_set(key)]
     return found
+
+
+def _supervision(settings: Settings, origins: Mapping[str, str], is_set: Callable[[str], bool]) -> list[str]:
+    """Of hooks and probes: those that nothing will ever run or heed."""
+    if not settings.election.enabled:
+        keys = [key for key in LEAVES if re.match(r"(restart|stop|signals|start|probes|hooks)\.", key) and is_set(key)]
+        return [f"{_named(keys, origins)}: without effect while election.enabled is false"] if keys else []
+    start, hooks = settings.start, settings.hooks
+    found: list[tuple[str, str, str]] = []
+    if start.ready != "probe" and start.probe:
+        found.append(("start.probe", "start.ready", start.ready))
+    if start.ready == "exec" and is_set("start.timeout"):
+        found.append(("start.timeout", "start.ready", "exec"))
+    if not (hooks.pre_start or hooks.post_start or hooks.pre_stop or hooks.post_stop or settings.stop.command):
+        if is_set("hooks.timeout"):
+            return [*_inert(found, origins), f"{_named(('hooks.timeout',), origins)} has no effect: there is no hook"]
+    return _inert(found, origins)
+
+
+def _inert(found: list[tuple[str, str, str]], origins: Mapping[str, str]) -> list[str]:
+    return [
+        f"{key} ({origins[key]}) has no effect while {other} is {value} ({origins[other]})"
+        for key, other, value in found
+    ]
 
 
 def grace_when_lost(timing: Timing) -> float:

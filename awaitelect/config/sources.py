@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
+from awaitelect.attributes import Attributes
 from awaitelect.config import compat, layers, rules
 from awaitelect.config.env_file import read_env_file
 from awaitelect.config.kinds import Reason, Refused, kind_of, shown
 from awaitelect.config.layers import Found, Layer
 from awaitelect.config.model import LEAVES, Leaf, Settings, settings_of, value_of
+from awaitelect.config.process_attributes import resolve
 from awaitelect.config.text_file import Unreadable
 from awaitelect.core.lease import Timing
 from awaitelect.errors import ConfigError
@@ -37,7 +39,9 @@ class Loaded(Value):
     warnings: list[str]
     """What will not act as it reads, one line each."""
     variables: dict[str, str] = {}
-    """Of env_file and env together. Secrets."""
+    """Of the command's user, env_file and env together. Secrets."""
+    attributes: Attributes = Attributes()
+    """With which the command's process runs."""
 
     @property
     def timing(self) -> Timing:
@@ -62,6 +66,12 @@ class Loaded(Value):
             return f"file:{os.path.abspath(lock.path)}" if lock.path else ""
         return f"kubernetes:{lock.namespace}/{lock.name}" if lock.namespace and lock.name else ""
 
+    def _hooks(self) -> Iterator[tuple[str, tuple[str, ...]]]:
+        hooks = self.settings.hooks
+        for name in ("pre_start", "post_start", "pre_stop", "post_stop"):
+            yield name, getattr(hooks, name)
+        yield "stop", self.settings.stop.command
+
     def command_settings(self) -> CommandSettings:
         """What the keeper has to know."""
         one = self.settings
@@ -76,11 +86,11 @@ class Loaded(Value):
             enabled=one.election.enabled,
             environment=environment,
             inherit_env=one.inherit_env,
-            working_dir=one.working_dir,
-            umask=one.umask,
+            **as_dict(self.attributes),
             stop_signal=one.stop.signal,
             stop_timeout=one.stop.timeout,
             kill_mode=one.stop.kill_mode,
+            cgroup=one.stop.cgroup == "auto",
             signal_target=one.signals.target,
             signal_rewrite=dict(one.signals.rewrite),
             restart_policy=one.restart.policy,
@@ -88,6 +98,12 @@ class Loaded(Value):
             max_restarts=one.restart.max_restarts,
             on_give_up=one.restart.on_give_up,
             success_exit_codes=list(one.success_exit_codes),
+            hooks={name: list(argv) for name, argv in self._hooks() if argv},
+            hook_timeout=one.hooks.timeout,
+            ready=one.start.ready,
+            start_timeout=one.start.timeout,
+            start_probe=one.start.probe,
+            liveness=one.probes.liveness,
             termination_path=os.path.abspath(one.termination_message.path),
             termination_lines=one.termination_message.stderr_lines,
             renew_deadline=one.election.renew_deadline,
@@ -97,13 +113,15 @@ class Loaded(Value):
         )
 
 
-def load(options: Mapping[str, str], command: list[str], environ: Mapping[str, str]) -> Loaded:
+def load(options: Mapping[str, str], command: list[str], environ: Mapping[str, str], *, tries: bool = True) -> Loaded:
     """The configuration that these sources give together.
 
     `options`: any of config, lock, identity, log_level, log_format, and legacy ("1": started as k8s-await-election,
-    which changes the wording of a missing command and nothing else). Raises ConfigError with all problems at once.
+    which changes the wording of a missing command and nothing else). `tries`: also try in a child of this process
+    whether the command's process could be set up so; else that shows at its start. Raises ConfigError with all problems
+    at once.
     """
-    return _Merge(options, environ).loaded(command)
+    return _Merge(options, environ).loaded(command, tries)
 
 
 class _Merge:
@@ -117,7 +135,7 @@ class _Merge:
         """Settings of which nothing can be concluded: their value was refused, or may be in a file that is broken."""
         self.found: Layer = {}
 
-    def loaded(self, command: list[str]) -> Loaded:
+    def loaded(self, command: list[str], tries: bool) -> Loaded:
         self._merge(command)
         self._derive()
         settings = self._fit_margin(self._judge())
@@ -126,10 +144,13 @@ class _Merge:
         missing = _NO_COMMAND + LEAVES["command"].variable
         legacy = bool(self.options.get("legacy"))
         self.problems += rules.problems(settings, origins, self.doubtful, legacy, missing)
-        variables = self._variables(settings)
+        process = resolve(settings, origins, self.doubtful, tries)
+        self.problems += process.problems
+        variables = process.login | self._variables(settings)
         if not self.problems:
+            self.warnings += process.warnings
             self.warnings += rules.warnings(settings, origins, self._is_set)
-        result = Loaded(settings, origins, [_one_line(one) for one in self.warnings], variables)
+        result = Loaded(settings, origins, [_one_line(one) for one in self.warnings], variables, process.attributes)
         size = len(json.dumps(as_dict(result.command_settings()))) + 4096
         if size > MAX_MESSAGE:
             self.problems.append(

@@ -107,7 +107,12 @@ def test_the_schema_accepts_the_annotated_file() -> None:
         ("restart: {backoff: {jitter: 2}}", False), ("restart: {backoff: {max: 40, factor: 3}}", True),
         ("election: {identity: null}", True), ("election: {name: ''}", False), ("log: {level: loud}", False),
         ("command: [a, '']", True), ("command: []", False), ("command: [1]", False), ("usr: x", False),
-        ("inherit_env: null", False),
+        ("inherit_env: null", False), ("user: root", True), ("user: 0", True), ("user: 'a b'", False),
+        ("user: -1", False), ("group: [root]", False), ("group: null", True), ("supplementary_groups: []", True),
+        ("supplementary_groups: root", False), ("ulimits: {core: 0, nofile: {soft: 64}}", True),
+        ("ulimits: {core: {soft: 0, hard: unlimited}}", True), ("ulimits: {nofiles: 1}", False),
+        ("ulimits: {core: -1}", False), ("ulimits: {core: {sotf: 0}}", False), ("nice: 19", True), ("nice: 20", False),
+        ("oom_score_adj: 1000", True), ("oom_score_adj: 1001", False),
     ],
 )  # fmt: skip
 def test_the_schema_and_the_loader_agree(tmp_path: Path, text: str, good: bool) -> None:
