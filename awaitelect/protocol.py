@@ -49,7 +49,7 @@ class BackoffSettings(Value):
 
 
 class Probe(Value):
-    """How to ask the command whether it is ready, or alive. Names and defaults are Kubernetes'; durations in seconds."""
+    """How to ask the command whether it is ready, or alive. Defaults are Kubernetes'; durations in seconds."""
 
     kind: str
     """http_get, tcp_socket or exec."""
@@ -87,8 +87,8 @@ class CommandSettings(Attributes):
     stop_timeout: float = 10.0
     """Seconds from the stop signal to SIGKILL, if the lease leaves as much."""
     kill_mode: str = "mixed"
-    """Who gets the stop signal. mixed: the main process, and all SIGKILL at the end; group: its group; process: the main
-    process, and SIGKILL too: the rest is left alone until it has ended; tree: every process of the command."""
+    """Who gets the stop signal. mixed: the main process, and all SIGKILL at the end; group: its group; process: the
+    main process, and the rest is left alone until it has ended; tree: every process of the command."""
     cgroup: bool = True
     """The command runs in a cgroup of its own, where we may make one."""
     signal_target: str = "main"
@@ -204,7 +204,9 @@ class Spawned(Value):
 
 
 class Ready(Value):
-    """keeper → elector: the command is ready for its users; until Gone."""
+    """keeper → elector: the command is ready for its users from now on, or no more."""
+
+    is_ready: bool = True
 
 
 class Gone(Value):

@@ -41,6 +41,7 @@ class ElectionLoop:
         self._tasks: set[asyncio.Task[None]] = set()
         self._watching = False
         self._is_alone = False  # the keeper is no more
+        self._is_ready = False
         self._left: asyncio.Future[int] | None = None
 
     async def run(self) -> int:
@@ -64,6 +65,7 @@ class ElectionLoop:
             holder=record.holder if record else "",
             lease_duration=one.timing.lease_duration,
             renewed_at=one.term.sent_at if one.term else None,
+            is_ready=self._is_ready,
         )
 
     # ------------------------------------------------------------------ events in
@@ -90,6 +92,8 @@ class ElectionLoop:
             if heard is None:
                 return
             message, fds = heard
+            if isinstance(message, (protocol.Spawned, protocol.Gone, protocol.Ready)):
+                self._is_ready = isinstance(message, protocol.Ready) and message.is_ready
             if isinstance(message, protocol.Spawned) and fds:
                 self._guard.know_command(fds[0])
             event = _EVENTS.get(type(message))

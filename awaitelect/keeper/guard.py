@@ -547,8 +547,8 @@ class Guard:
         policy, codes = self.settings.restart_policy, self.settings.success_exit_codes
         ended = self._ended()
         well = is_success(status, codes) and not self._failure
-        if self._failure and is_success(status, codes):
-            self.status = 1  # that it has ended well when it was told to stop is no success
+        if self._failure:
+            self.status = 1  # how it has ended when it was told to stop tells nothing
         if policy == "never" or not (self._failure or is_restarted(policy, status, codes)):
             self.phase, self._cause = Phase.ENDED, "finished"
             return [Note("info" if well else "error", ended), self._gone()]

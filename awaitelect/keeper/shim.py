@@ -119,7 +119,7 @@ def _live(
         os.setpgid(0, 0)
     else:
         os.setsid()
-    _close_others({0, 1, 2, order_fd, verdict_fd, deadman})
+    close_others({0, 1, 2, order_fd, verdict_fd, deadman})
     if cgroup:
         try:
             cgroup.enter()
@@ -203,7 +203,7 @@ def _close(*fds: int) -> None:
         os.close(fd)
 
 
-def _close_others(kept: set[int]) -> None:
+def close_others(kept: set[int]) -> None:
     """Close all descriptors but these: among them may be the one by which another shim learns of the keeper's death."""
     for name in os.listdir("/proc/self/fd"):
         if int(name) not in kept:

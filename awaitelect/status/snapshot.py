@@ -17,6 +17,8 @@ class Snapshot(Value):
     """In seconds."""
     renewed_at: float | None
     """The instant just before the last confirmed renewal was sent; None where we hold nothing."""
+    is_ready: bool = False
+    """The command runs here and is ready for its users."""
 
     def is_expired(self, now: float) -> bool:
         """We believe to lead, and the last renewal is older than the lease."""
