@@ -5,10 +5,13 @@ Their values are secrets: no message shows one.
 
 from __future__ import annotations
 
+import re
+
 from awaitelect.config.process_kinds import EnvFile, is_variable
 from awaitelect.config.text_file import Unreadable, read_text
 
-_BLANK = " \t\r"
+_BLANK, _NEWLINE = " \t", "\n\r"
+_LINE = re.compile(r"[^\n\r]*")
 
 
 def read_env_file(file: EnvFile) -> tuple[dict[str, str], list[str]]:
@@ -28,14 +31,14 @@ def parse_env_file(text: str, where: str) -> tuple[dict[str, str], list[str]]:
     warnings: list[str] = []
     at = 0
     while at < len(text):
-        end = text.find("\n", at)
-        end = len(text) if end < 0 else end
-        line = text[at:end].strip(_BLANK)
+        found = _LINE.match(text, at)
+        assert found is not None
+        end, line = found.end(), found[0].strip(_BLANK)
         if not line or line[0] in "#;":
             at = end + 1
             continue
         number = text.count("\n", 0, at) + 1
-        equals = text.find("=", at, end)
+        equals = text.find("=", text.index(line[0], at) + 1, end)
         if equals < 0:
             warnings.append(f"{where}:{number}: a line without '=' is ignored; expected NAME=VALUE")
             at = end + 1
@@ -57,7 +60,7 @@ def _value(text: str, at: int, where: str) -> tuple[str, int]:
     value = ""
     while at < len(text):
         char = text[at]
-        if char == "\n":
+        if char in _NEWLINE:
             return value, at + 1
         if char in _BLANK:
             at += 1
@@ -90,10 +93,11 @@ def _quoted(text: str, at: int, where: str) -> tuple[str, int]:
 
 def _unquoted(text: str, at: int) -> tuple[str, int]:
     part, kept = "", 0
-    while at < len(text) and text[at] != "\n":
+    while at < len(text) and text[at] not in _NEWLINE:
         char = text[at]
-        if char == "\\" and at + 1 < len(text):
-            part += "" if text[at + 1] == "\n" else text[at + 1]
+        if char == "\\":
+            # At the end of a line it joins the next one, at the end of the file there is nothing to join.
+            part += text[at + 1 : at + 2].strip(_NEWLINE)
             at, kept = at + 2, len(part)
             continue
         part += char

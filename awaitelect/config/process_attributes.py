@@ -164,8 +164,8 @@ class _Resolution:
         if attributes.uid is None or os.getppid() == 1 or PTRACE in capabilities():
             return []
         return [
-            f"{self._place('user')}: awaitelect has not the capability SYS_PTRACE and is not PID 1: should it be killed, "
-            "it cannot find the processes that a command of another user has left behind"
+            f"{self._place('user')}: awaitelect has not the capability SYS_PTRACE and is not PID 1: should it be "
+            "killed, it cannot find the processes that a command of another user has left behind"
         ]
 
     def _tell(self, key: str, found: str, expected: str, inside: str = "") -> None:

@@ -31,7 +31,11 @@ from awaitelect.errors import ConfigError
         ("A=$B\n", {"A": "$B"}),
         ("A=1\nA=2\n", {"A": "2"}),
         ("A=\"a\\\nb\"", {"A": "ab"}),
-        ("A=b\\", {"A": "b\\"}),
+        ("A=b\\", {"A": "b"}),
+        ("A=\\", {"A": ""}),
+        ("A=1\rB=2", {"A": "1", "B": "2"}),
+        ("A='1\r'", {"A": "1\r"}),
+        ("# a\\\nA=1", {"A": "1"}),
         ("", {}),
     ],
 )  # fmt: skip
@@ -45,6 +49,7 @@ def test_the_syntax_is_systemds(text: str, variables: dict[str, str]) -> None:
     [
         ("A=1\nword\n", "f:2: a line without '=' is ignored; expected NAME=VALUE"),
         ("export A=1\n", "f:1: a line whose name is no variable's is ignored; expected NAME=VALUE; without 'export'"),
+        ("=A\\\nA=1\n", "f:1: a line without '=' is ignored; expected NAME=VALUE"),
         ("1A=1\n", "f:1: a line whose name is no variable's is ignored; expected NAME=VALUE"),
     ],
 )

@@ -59,13 +59,13 @@ def problems(environ: dict[str, str]) -> list[str]:
          "hard; did you mean 'soft'?"),
         ({"ULIMITS": "{core: {}}"}, "AWAITELECT_ULIMITS: ulimits.core: found an empty mapping, expected soft, hard, or "
          "both"),
-        ({"ULIMITS": f"{{nofile: {{soft: {OURS + 1}}}}}"}, f"AWAITELECT_ULIMITS: ulimits.nofile: found soft {OURS + 1}, "
-         f"expected at most {OURS}, the hard limit of awaitelect itself, or hard too"),
+        ({"ULIMITS": f"{{nofile: {{soft: {OURS + 1}}}}}"}, f"AWAITELECT_ULIMITS: ulimits.nofile: found soft "
+         f"{OURS + 1}, expected at most {OURS}, the hard limit of awaitelect itself, or hard too"),
         ({"NICE": "20"}, "AWAITELECT_NICE: nice: found the number 20, expected a whole number from -20 to 19"),
         ({"OOM_SCORE_ADJ": "-1001"}, "AWAITELECT_OOM_SCORE_ADJ: oom_score_adj: found the number -1001, expected a "
          "whole number from -1000 to 1000"),
-        ({"WORKING_DIR": "/no/such"}, "AWAITELECT_WORKING_DIR: working_dir: found '/no/such', expected a directory that "
-         "awaitelect can enter (no such file or directory, errno 2)"),
+        ({"WORKING_DIR": "/no/such"}, "AWAITELECT_WORKING_DIR: working_dir: found '/no/such', expected a directory "
+         "that awaitelect can enter (no such file or directory, errno 2)"),
         ({"WORKING_DIR": "/etc/passwd"}, "AWAITELECT_WORKING_DIR: working_dir: found '/etc/passwd', expected a "
          "directory that awaitelect can enter (not a directory, errno 20)"),
     ],
