@@ -1,11 +1,13 @@
 """The command of the end-to-end tests: it writes down what happens to it, with the time.
 
-    actor.py RECORDS NAME [exit=STATUS] [after=SECONDS] [ignore=SIGTERM,…] [linger=SECONDS] [daemons=N] [end=SIGKILL]
+    actor.py RECORDS NAME [exit=STATUS] [after=SECONDS] [ignore=SIGTERM,…] [linger=SECONDS] [end=SIGKILL]
+             [daemons=N [bare=1] [chain=SECONDS] [daemons_ignore=SIGTERM,…]]
 
 A line: nanoseconds of CLOCK_BOOTTIME, the instance's name, the run, the pid, what, a detail. What is start, beat,
 signal, daemon or end. `exit`, `end`: how it ends by itself `after` so many seconds. `linger`: how long it takes to end
 after SIGTERM, SIGINT or SIGQUIT. `daemons`: so many processes that fork twice, begin a session of their own and outlive
-it, unless somebody ends them. It imports nothing of the project.
+it, unless somebody ends them; `bare`: with an empty environment; `chain`: each gives way to a successor every so many
+seconds. It imports nothing of the project.
 """
 
 import os
@@ -15,24 +17,32 @@ import time
 
 BEAT = 0.01
 """Seconds between two signs of life."""
+AWAITED = signal.valid_signals() - {signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU}
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 
 def main() -> None:
     path, name, *rest = sys.argv[1:]
     options = dict(word.split("=", 1) for word in rest)
-    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    signal.pthread_sigmask(signal.SIG_BLOCK, AWAITED)
     actor = Actor(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644), name)
+    ignored = signals_of(options.get("ignore", ""))
+    daemons_ignore = signals_of(options.get("daemons_ignore", options.get("ignore", "")))
+    linger = float(options.get("linger", 0))
+    chain = float(options.get("chain", 0))
+    if "run" in options:  # a bare daemon begins anew here
+        actor.run = options["run"]
+        actor.be_daemon(daemons_ignore, linger, chain)
     token = os.environ.get("AWAITELECT_FENCING_TOKEN", "-")
     actor.note("start", f"{token},{os.getppid()}")
-    ignored = {getattr(signal, one) for one in options.get("ignore", "").split(",") if one}
-    linger = float(options.get("linger", 0))
     for _ in range(int(options.get("daemons", 0))):
         if os.fork() == 0:
             os.setsid()
             if os.fork() == 0:
-                actor.note("daemon", "-")
-                actor.live(None, ignored, linger)
+                if "bare" in options:
+                    again = [sys.executable, "-I", "-S", *sys.argv, f"run={actor.run}"]
+                    os.execve(sys.executable, again, {})
+                actor.be_daemon(daemons_ignore, linger, chain)
             os._exit(0)
         os.wait()
     caught = actor.live(float(options["after"]) if "after" in options else None, ignored, linger)
@@ -44,6 +54,10 @@ def main() -> None:
     os._exit(int(options.get("exit", 0)))
 
 
+def signals_of(names: str) -> set[int]:
+    return {getattr(signal, one) for one in names.split(",") if one}
+
+
 class Actor:
     def __init__(self, fd: int, name: str) -> None:
         self.fd, self.name = fd, name
@@ -53,13 +67,25 @@ class Actor:
         now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         os.write(self.fd, f"{now} {self.name} {self.run} {os.getpid()} {what} {detail}\n".encode())
 
+    def be_daemon(self, ignored: set[int], linger: float, chain: float) -> None:
+        """Until a signal that stops; never returns."""
+        self.note("daemon", "-")
+        if not chain:
+            self.live(None, ignored, linger)
+            os._exit(0)
+        while True:
+            self.note("beat", "-")
+            time.sleep(chain)
+            if os.fork() != 0:
+                os._exit(0)
+
     def live(self, lasting: float | None, ignored: set[int], linger: float) -> int:
         """Until a signal that stops, which is returned; 0 when the time is over."""
         now = time.monotonic()
         end = None if lasting is None else now + lasting
         caught = 0
         while end is None or time.monotonic() < end:
-            came = signal.sigtimedwait(signal.valid_signals() - {signal.SIGCHLD}, BEAT)
+            came = signal.sigtimedwait(AWAITED - {signal.SIGCHLD}, BEAT)
             if came is None:
                 self.note("beat", "-")
                 continue
