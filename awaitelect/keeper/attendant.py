@@ -29,7 +29,9 @@ class Attendant(Value):
     name: str
     pid: int
     report_fd: int
-    """What it has to say of its failure: a hook's own reason for not being executed, a question's whole trouble."""
+    """What it has to say of its failure."""
+    is_question: bool
+    """Over the network: what it says is the whole trouble, and its exit status nothing."""
 
 
 class Attendants:
@@ -67,7 +69,7 @@ class Attendants:
                 return 1 if trouble else 0
             return _execute(probe.argv, environment, attributes, self._caught)
 
-        self._spawn(name, question, is_quiet=True)
+        self._spawn(name, question, is_quiet=True, is_question=probe.kind != "exec")
 
     def abandon(self, name: str) -> None:
         """End it; nothing more is heard of it."""
@@ -95,13 +97,15 @@ class Attendants:
         if status == 0:
             return one.name, ""
         reason = " ".join(said.split())[:_LONGEST]
+        if one.is_question and reason:
+            return one.name, reason
         return one.name, f"{describe(status)}: {reason}" if reason else describe(status)
 
     def _forget(self, one: Attendant) -> None:
         del self._running[one.pid]
         os.close(one.report_fd)
 
-    def _spawn(self, name: str, body: Callable[[int], int], is_quiet: bool = False) -> None:
+    def _spawn(self, name: str, body: Callable[[int], int], is_quiet: bool = False, is_question: bool = False) -> None:
         """Fork a child that ends with what `body` returns. `is_quiet`: its standard error is what it reports."""
         read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(read_fd, False)
@@ -124,7 +128,7 @@ class Attendants:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             os.close(write_fd)
-        self._running[pid] = Attendant(name, pid, read_fd)
+        self._running[pid] = Attendant(name, pid, read_fd, is_question)
 
 
 def _prepare(keeper: int, report_fd: int, is_quiet: bool) -> None:

@@ -330,8 +330,8 @@ class Guard:
             return []
         was_ready = self._health.is_ready
         self._health.on_answer(trouble, now)
-        level = "warning" if was_ready else "debug"
-        said: list[Action] = [Note(level, f"no good answer: {trouble}")] if trouble else []
+        note = Note("warning", f"probes.liveness: {trouble}") if was_ready else Note("debug", f"start.probe: {trouble}")
+        said: list[Action] = [note] if trouble else []
         if self._health.failure:
             return said + self._fail(self._health.failure, "watchdog", now)
         return said + (self._be_ready(now) if self._health.is_ready and not was_ready else [])

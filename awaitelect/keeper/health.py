@@ -61,7 +61,7 @@ class Health:
         if self.is_ready:
             self._in_a_row = self._in_a_row + 1 if trouble else 0
             if self._in_a_row >= self._probe.failure_threshold:
-                self.failure = f"no good answer {self._in_a_row} times in a row (probes.liveness): {trouble}"
+                self.failure = f"probes.liveness: failed {self._in_a_row} times in a row, last with: {trouble}"
         else:
             self._in_a_row = 0 if trouble else self._in_a_row + 1
             if self._in_a_row >= self._probe.success_threshold:
