@@ -19,12 +19,15 @@ from pathlib import Path
 from tests.bench import instances
 from tests.bench.figures import Row, table
 from tests.bench.measures import MEASURES, Bench
+from tests.bench.peers import PEER_MEASURES
 from tests.envtest import assets
+
+ALL = MEASURES | PEER_MEASURES
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__.split("\n")[0])
-    parser.add_argument("--only", action="append", metavar="NAME", help=f"any of {', '.join(MEASURES)}, or a beginning")
+    parser.add_argument("--only", action="append", metavar="NAME", help=f"any of {', '.join(ALL)}, or a beginning")
     parser.add_argument("--hand-overs", type=int, default=50, metavar="N", help="how often to hand over (default: 50)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     parser.add_argument(
@@ -35,9 +38,9 @@ def main() -> int:
     )
     typed = parser.parse_args()
     instances.PROGRAM = typed.program
-    chosen = [name for name in MEASURES if not typed.only or name.startswith(tuple(typed.only))]
+    chosen = [name for name in ALL if not typed.only or name.startswith(tuple(typed.only))]
     if not chosen:
-        parser.error(f"no measure is called so; there are: {', '.join(MEASURES)}")
+        parser.error(f"no measure is called so; there are: {', '.join(ALL)}")
     if typed.hand_overs < 2:
         parser.error("--hand-overs must be 2 or more")
     if assets() is None:
@@ -62,7 +65,7 @@ def _run(chosen: list[str], hand_overs: int) -> tuple[list[Row], list[str]]:
             load = os.getloadavg()[0]
             print(f"{name} … ", end="", file=sys.stderr, flush=True)
             try:
-                rows += MEASURES[name](bench)
+                rows += ALL[name](bench)
             except (AssertionError, OSError, RuntimeError, ValueError) as error:
                 failed.append(name)
                 print(f"FAILED: {type(error).__name__}: {error}", file=sys.stderr)

@@ -174,6 +174,10 @@ class Instance:
         """All of it, the command left out."""
         return {self.pid, *children(self.pid)} - {self.command}
 
+    def say(self, content: bytes) -> None:
+        """To the command's standard input."""
+        os.write(self._stdin, content)
+
     def terminate(self) -> None:
         """SIGTERM."""
         signal.pidfd_send_signal(self._pidfd, signal.SIGTERM)
@@ -238,7 +242,10 @@ class Fleet:
         self, lock: str, identity: str, environment: Mapping[str, str] = {}, prefix: Sequence[str] = ()
     ) -> Instance:
         """A new instance. `prefix`: the program that executes it."""
-        argv = [*prefix, PROGRAM, "--lock", lock, "--identity", identity, "--", *COMMAND]
+        return self.run([*prefix, PROGRAM, "--lock", lock, "--identity", identity, "--", *COMMAND], environment)
+
+    def run(self, argv: Sequence[str], environment: Mapping[str, str] = {}) -> Instance:
+        """Any other program that runs a command."""
         one = Instance(self, argv, environment)
         self._instances.append(one)
         return one
