@@ -361,6 +361,16 @@ def test_a_reader_that_has_gone_is_felt_by_the_command_alone(fleet: Fleet, file_
     assert one.ends() == 128 + signal.SIGTERM
 
 
+def test_a_command_of_another_user_can_open_its_standard_error(fleet: Fleet, file_lock: Lock) -> None:
+    """Many images send a log file to /dev/stderr. Needs root."""
+    if os.geteuid():
+        pytest.skip("needs root")
+    settings = {**message_settings(fleet), "user": "nobody", "restart": {"policy": "never"}, "working_dir": "/"}
+    one = fleet.start("one", file_lock, command=shell("id -un > /dev/stderr"), settings=settings)
+    assert one.ends() == 0
+    assert message(fleet).splitlines()[1:] == ["nobody"]
+
+
 def test_restarts_share_one_pipe_and_leave_no_descriptor_behind(fleet: Fleet, file_lock: Lock) -> None:
     """P19: a crash loop may go on for days."""
     restart = {"policy": "always", "backoff": {"initial": "1ms"}, "max_restarts": 1_000_000}
