@@ -201,8 +201,6 @@ class Guard:
             dates.append(self._restart_at)
         elif self.phase == Phase.STOPPING:
             dates.append(self._kill_by)
-        elif self.phase == Phase.CLEANING:
-            dates.append(self._last_kill_by)
         elif self.phase == Phase.KILLING:
             dates.append(self._kill_at + SWEEP_AGAIN)
         return min(dates, default=None)
@@ -401,8 +399,6 @@ class Guard:
                 self._main_is_killed, self._stop_at = True, now
                 return [note, Signal(SIGKILL)]
             return [note, *self._kill(now)]
-        if self.phase == Phase.CLEANING and now >= self._last_kill_by:
-            return [Note("warning", "killing hooks.post_stop: the lease leaves no more time"), *self._kill(now)]
         if self.phase == Phase.BACKOFF:
             return self._start(now) if self._may_start(now) else self._be_idle("deadline")
         if self.phase == Phase.HELD:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from awaitelect.keeper.guard import PROBE, Abandon, Action, Ask, Guard, Note, Phase, RunHook, TellSurvivors
@@ -132,7 +134,7 @@ def test_the_last_hook_ends_with_the_lease() -> None:
     it.on_exited(1, False, 2)
     it.on_empty(2)
     assert it.wake_at == 14 - KILL_LEAD
-    assert words(it.on_wake(14 - KILL_LEAD)) == ["kill all"]
+    assert words(it.on_wake(14 - KILL_LEAD)) == ["abandon post_stop", "kill all"]
 
 
 def test_a_renewal_gives_the_last_hook_more_time() -> None:
@@ -301,6 +303,15 @@ def test_questions_begin_after_their_delay_and_that_of_liveness_counts_from_read
     it.on_wake(3)
     it.on_answer("", 4)
     assert it.wake_at == 11
+
+
+def test_a_slow_answer_holds_the_next_question_back() -> None:
+    it = Health(CommandSettings(liveness=Probe("tcp_socket", port=1, period=1, timeout=5)), 0)
+    assert it.on_wake(0) is not None
+    assert it.wake_at == math.inf
+    assert it.on_wake(1) is None
+    it.on_answer("", 3)
+    assert it.wake_at == 3
 
 
 def test_time_that_was_asked_for_is_given() -> None:
