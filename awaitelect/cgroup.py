@@ -75,7 +75,7 @@ def tidy(above: str, fresh: float = FRESH) -> None:
         except OSError:
             continue  # its instance is alive
         one.kill()
-        one.remove()
+        one.remove()  # where something is still dying, by whoever comes next
 
 
 class Cgroup:
@@ -92,7 +92,7 @@ class Cgroup:
         except FileExistsError:
             pass
         try:
-            if not os.access(os.path.join(os.path.dirname(self.path), "cgroup.procs"), os.W_OK):
+            if not os.access(f"{os.path.dirname(self.path)}/cgroup.procs", os.W_OK, effective_ids=True):
                 raise PermissionError(errno.EACCES, "not delegated: cgroup.procs cannot be written")
             with open(f"{self.path}/cgroup.type") as file:
                 kind = file.read().strip()

@@ -301,11 +301,13 @@ class Fleet:
     def left_behind(self) -> list[int]:
         """The processes of this test that are alive."""
         mark = f"{MARK}={self.mark}".encode()
+        records = os.fsencode(self.records)  # an actor whose environment is empty has it on its command line
         found = []
         for one in os.listdir("/proc"):
             if one.isdecimal() and int(one) != os.getpid() and is_alive(int(one)):
                 try:
-                    if mark in Path(f"/proc/{one}/environ").read_bytes().split(b"\0"):
+                    carried = [Path(f"/proc/{one}/{each}").read_bytes().split(b"\0") for each in ("environ", "cmdline")]
+                    if mark in carried[0] or records in carried[1]:
                         found.append(int(one))
                 except OSError:
                     continue
