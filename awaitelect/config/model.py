@@ -113,7 +113,7 @@ class Stop(Value):
 
     signal: Annotated[int, SIGNAL] = 15
     """The signal that asks the command to stop."""
-    command: Annotated[tuple[str, ...], COMMAND] = ()
+    command: Annotated[tuple[str, ...] | None, COMMAND] = None
     """A program that asks the command to stop, in place of the signal, which follows if the command outlives it; it finds `MAINPID` in its environment."""  # noqa: E501
     timeout: Duration = 10.0
     """The time from that signal to SIGKILL; cut short where a lost lease leaves less."""
@@ -144,13 +144,13 @@ class Probes(Value):
 class Hooks(Value):
     """Programs that are run beside the command, with its environment, under the same lease."""
 
-    pre_start: Annotated[tuple[str, ...], COMMAND] = ()
+    pre_start: Annotated[tuple[str, ...] | None, COMMAND] = None
     """Runs before each start of the command, which counts as failed if it fails."""
-    post_start: Annotated[tuple[str, ...], COMMAND] = ()
+    post_start: Annotated[tuple[str, ...] | None, COMMAND] = None
     """Runs once the command is ready; if it fails the command is stopped and counts as failed."""
-    pre_stop: Annotated[tuple[str, ...], COMMAND] = ()
+    pre_stop: Annotated[tuple[str, ...] | None, COMMAND] = None
     """Runs before the stop signal; it may take half of the time that the stop has."""
-    post_stop: Annotated[tuple[str, ...], COMMAND] = ()
+    post_stop: Annotated[tuple[str, ...] | None, COMMAND] = None
     """Runs after each end of the command, before the lease is released; it learns the outcome as systemd's ExecStopPost."""  # noqa: E501
     timeout: Duration = 10.0
     """How long each may take, where the lease leaves as much."""

@@ -135,11 +135,20 @@ def _schema() -> dict[str, Any]:
     }
     properties: dict[str, Any] = {}
     for kind, names in _PARTS.items():
-        needed = ["command"] if kind == "exec" else ["port"]
-        properties[kind] = {"type": "object", "properties": {name: parts[name] for name in names}, "required": needed}
+        properties[kind] = _object({name: parts[name] for name in names})
     for name, (_, least) in _TIMES.items():
         properties[name] = {"type": "integer", "minimum": least, "maximum": _MOST}
-    return {"type": "object", "properties": properties}
+    return _object(properties)
+
+
+def _object(properties: dict[str, Any]) -> dict[str, Any]:
+    both = {spelling: one for name, one in properties.items() for spelling in (name, _camel(name))}
+    return {"type": "object", "properties": both, "additionalProperties": False}
+
+
+def _camel(name: str) -> str:
+    """`http_get` as `httpGet`."""
+    return re.sub("_([a-z])", lambda found: found[1].upper(), name)
 
 
 PROBE = Kind("probe", lambda value: _Reading().probe(value), _schema(), None)

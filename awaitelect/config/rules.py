@@ -118,10 +118,10 @@ def _supervision(settings: Settings, origins: Mapping[str, str], is_set: Callabl
     found: list[tuple[str, str, str]] = []
     if start.ready != "probe" and start.probe:
         found.append(("start.probe", "start.ready", start.ready))
-    if start.ready == "exec" and is_set("start.timeout"):
+    if start.ready == "exec" and start.timeout != LEAVES["start.timeout"].default:
         found.append(("start.timeout", "start.ready", "exec"))
     if not (hooks.pre_start or hooks.post_start or hooks.pre_stop or hooks.post_stop or settings.stop.command):
-        if is_set("hooks.timeout"):
+        if hooks.timeout != LEAVES["hooks.timeout"].default:
             return [*_inert(found, origins), f"{_named(('hooks.timeout',), origins)} has no effect: there is no hook"]
     return _inert(found, origins)
 

@@ -66,7 +66,7 @@ class Loaded(Value):
             return f"file:{os.path.abspath(lock.path)}" if lock.path else ""
         return f"kubernetes:{lock.namespace}/{lock.name}" if lock.namespace and lock.name else ""
 
-    def _hooks(self) -> Iterator[tuple[str, tuple[str, ...]]]:
+    def _hooks(self) -> Iterator[tuple[str, tuple[str, ...] | None]]:
         hooks = self.settings.hooks
         for name in ("pre_start", "post_start", "pre_stop", "post_stop"):
             yield name, getattr(hooks, name)

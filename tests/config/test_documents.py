@@ -112,6 +112,11 @@ def test_the_schema_accepts_the_annotated_file() -> None:
         ("supplementary_groups: root", False), ("ulimits: {core: 0, nofile: {soft: 64}}", True),
         ("ulimits: {core: {soft: 0, hard: unlimited}}", True), ("ulimits: {nofiles: 1}", False),
         ("ulimits: {core: -1}", False), ("ulimits: {core: {sotf: 0}}", False), ("nice: 19", True), ("nice: 20", False),
+        ("probes: {liveness: {tcp_socket: {port: 1}, period_seconds: 5}}", True), ("start: {probe: {x: 1}}", False),
+        ("start: {ready: probe, probe: {httpGet: {port: 80, path: /x}, initialDelaySeconds: 0}}", True),
+        ("probes: {liveness: {tcp_socket: {prot: 1}}}", False), ("probes: {liveness: {tcp: {port: 1}}}", False),
+        ("probes: {liveness: {exec: {command: []}}}", False), ("hooks: {pre_start: [a]}", True),
+        ("hooks: {pre_start: a}", False), ("start: {ready: maybe}", False), ("stop: {command: [a, 1]}", False),
         ("oom_score_adj: 1000", True), ("oom_score_adj: 1001", False),
     ],
 )  # fmt: skip

@@ -51,6 +51,18 @@ def problems_of(tmp_path: Path, text: str | bytes, environ: dict[str, str] | Non
         ("umask: '9'", "umask: found '9', expected three octal digits in quotes such as \"027\""),
         ("stop: {signal: SIGTREM}", "stop.signal: found 'SIGTREM', expected a signal such as SIGTERM, TERM or 15; "
          "did you mean 'SIGTERM'?"),
+        ("start: {probe: {http_gte: {port: 1}}}", "start.probe.http_gte: found the key 'http_gte', expected http_get, "
+         "tcp_socket, exec, initial_delay_seconds, period_seconds, timeout_seconds, success_threshold, "
+         "failure_threshold; did you mean 'http_get'?"),
+        ("start: {probe: {tcp_socket: {port: 70000}}}", "start.probe.tcp_socket.port: found the number 70000, "
+         "expected a whole number from 1 to 65535"),
+        ("start: {probe: {http_get: {path: x, port: 1}}}", "start.probe.http_get.path: found 'x', "
+         "expected a path such as /healthz"),
+        ("probes: {liveness: {periodSeconds: 0, exec: {command: [a]}}}", "probes.liveness.periodSeconds: "
+         "found the number 0, expected a whole number from 1 to 86400"),
+        ("probes: {liveness: {exec: {command: [a]}, tcp_socket: {port: 1}}}", "probes.liveness: found exec and "
+         "tcp_socket, expected one of http_get, tcp_socket and exec, such as {http_get: {path: /healthz, port: 8080}}"),
+        ("hooks: {pre_start: [1]}", "hooks.pre_start[0]: found the number 1, expected a text; put it in quotes"),
         ("stop: {signal: 0}", "stop.signal: found the number 0, expected a signal such as SIGTERM, TERM or 15"),
         ("signals: {rewrite: {KILL: TERM}}", "signals.rewrite.KILL: found the key 'KILL', "
          "expected a signal that can be caught and forwarded"),
@@ -66,10 +78,10 @@ def problems_of(tmp_path: Path, text: str | bytes, environ: dict[str, str] | Non
          "expected an exit code from 0 to 255"),
         ("success_exit_codes: 0", "success_exit_codes: found the number 0, "
          "expected a list of exit codes such as [0, 3]"),
-        ("stop: 5", "stop: found the number 5, expected a mapping with any of kill_mode, signal, timeout"),
+        ("stop: 5", "stop: found the number 5, expected a mapping with any of cgroup, command, kill_mode, signal, timeout"),
         ("stop: {timout: 5}", "stop.timout: unknown key; did you mean 'timeout'?"),
         ("lease_duration: 5", "lease_duration: unknown key; did you mean 'election.lease_duration'?"),
-        ("stop: {zzz: 5}", "stop.zzz: unknown key; expected kill_mode, signal, timeout"),
+        ("stop: {zzz: 5}", "stop.zzz: unknown key; expected cgroup, command, kill_mode, signal, timeout"),
         ("stop: {true: 5}", "found true as a key in stop, expected a word"),
         ("log: {level: WARNING}", "log.level: found 'WARNING', expected one of debug, info, warning, error; "
          "did you mean 'warning'?"),
@@ -81,7 +93,7 @@ def test_a_value_that_cannot_hold_is_told_with_its_line(tmp_path: Path, line: st
     assert f"a.yaml:3: {problem}" in found
 
 
-@pytest.mark.parametrize("key", ["hooks", "service", "pod_label", "on"])
+@pytest.mark.parametrize("key", ["service", "pod_label", "on"])
 def test_keys_without_effect_are_not_accepted(tmp_path: Path, key: str) -> None:
     """A setting that is accepted and ignored is a lie."""
     (problem,) = problems_of(tmp_path, f"{BASE}{key}: x\n")

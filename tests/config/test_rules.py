@@ -85,3 +85,35 @@ def test_a_stop_timeout_that_a_lost_lease_cuts_is_a_warning() -> None:
 def test_a_setting_without_effect_is_a_warning(environ: dict[str, str], lock: str, warning: str) -> None:
     """Both keys are named, as either may be the mistake."""
     assert warnings(environ, lock) == [warning]
+
+
+def test_a_probe_that_is_asked_for_must_be_there_and_liveness_needs_one_success() -> None:
+    assert problems({"START_READY": "probe", "PROBES_LIVENESS": "{tcp_socket: {port: 1}, success_threshold: 2}"}) == [
+        "start.probe: missing, and start.ready is probe (AWAITELECT_START_READY); expected one such as "
+        "{http_get: {path: /ready, port: 8080}}",
+        "probes.liveness (AWAITELECT_PROBES_LIVENESS): found success_threshold 2, expected 1: "
+        "one good answer shows life",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("environ", "warning"),
+    [
+        (
+            {"START_TIMEOUT": "5s"},
+            "start.timeout (AWAITELECT_START_TIMEOUT) has no effect while start.ready is exec (default)",
+        ),
+        (
+            {"START_PROBE": "{tcp_socket: {port: 1}}"},
+            "start.probe (AWAITELECT_START_PROBE) has no effect while start.ready is exec (default)",
+        ),
+        ({"HOOKS_TIMEOUT": "5s"}, "hooks.timeout (AWAITELECT_HOOKS_TIMEOUT) has no effect: there is no hook"),
+        (
+            {"ELECTION_ENABLED": "false", "HOOKS_PRE_START": "[a]"},
+            "hooks.pre_start (AWAITELECT_HOOKS_PRE_START): without effect while election.enabled is false",
+        ),
+    ],
+)
+def test_what_nothing_will_heed_is_a_warning(environ: dict[str, str], warning: str) -> None:
+    """S10. Both keys are named."""
+    assert warnings(environ) == [warning]
