@@ -8,6 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from awaitelect.config.sources import load
+
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SCRIPTS = str(Path(sys.executable).parent)
@@ -58,3 +62,11 @@ def test_the_configuration_that_the_readme_starts_can_be_used() -> None:
     """`awaitelect --config conf/awaitelect.yaml`, as far as --check goes."""
     shown = run("awaitelect", "--check", "--config", "conf/awaitelect.yaml").stdout
     assert "another instance may start its own" in shown
+
+
+@pytest.mark.parametrize("block", re.findall(r"```yaml\n(.*?)```", README, re.DOTALL))
+def test_each_piece_of_configuration_in_the_readme_can_be_used(tmp_path: Path, block: str) -> None:
+    """Without a warning: what is pasted works."""
+    path = tmp_path / "a.yaml"
+    path.write_text(block)
+    assert load({"config": str(path), "lock": f"file:{tmp_path}/x"}, ["true"], {}).warnings == []
