@@ -4,7 +4,7 @@ One message is one JSON datagram on a SOCK_SEQPACKET pair: {"is": its name, and 
 nanoseconds of CLOCK_BOOTTIME on the wire, seconds in here. Unknown fields are ignored and missing ones have defaults,
 so that a keeper outlives an upgrade of its elector.
 
-    elector → keeper    Settings, Grant, Stop, Alive, Failed, Leave
+    elector → keeper    Settings, Grant, Stop, Alive, Failed, Drained, Leave
     keeper → elector    Hello, Ack, Spawned (with a pidfd), Ready, Gone, Shutdown
 """
 
@@ -114,6 +114,8 @@ class CommandSettings(Attributes):
     """Seconds from its start in which it must be ready."""
     start_probe: Probe | None = None
     liveness: Probe | None = None
+    drain_timeout: float = 0.0
+    """Seconds that a stop waits for Drained, so that traffic is off before the command is told; 0: it does not wait."""
     termination_path: str = TERMINATION_LOG
     """Where the cause of our end is written; TERMINATION_LOG is written only where it exists."""
     termination_lines: int = 0
@@ -165,6 +167,10 @@ class Failed(Value):
     """elector → keeper, before it ends with 78 or 70: why."""
 
     reason: str
+
+
+class Drained(Value):
+    """elector → keeper, after a Ready of false: no traffic is sent to the command any more, or that cannot be had."""
 
 
 class Leave(Value):
@@ -225,12 +231,12 @@ class Shutdown(Value):
     signal: int
 
 
-Message = Settings | Grant | Stop | Alive | Failed | Leave | Hello | Ack | Spawned | Ready | Gone | Shutdown
+Message = Settings | Grant | Stop | Alive | Failed | Drained | Leave | Hello | Ack | Spawned | Ready | Gone | Shutdown
 
 _INSTANTS = {"term_by", "kill_by"}
 _TYPES: dict[str, type[Message]] = {
     kind.__name__: kind
-    for kind in (Settings, Grant, Stop, Alive, Failed, Leave, Hello, Ack, Spawned, Ready, Gone, Shutdown)
+    for kind in (Settings, Grant, Stop, Alive, Failed, Drained, Leave, Hello, Ack, Spawned, Ready, Gone, Shutdown)
 }
 
 

@@ -110,6 +110,8 @@ class Note(Value):
 
 Action = Start | Signal | SignalTree | TellSurvivors | RunHook | Ask | Abandon | KillAll | Tell | Note | NoteSurvivors
 SIGKILL, SIGTERM = 9, 15
+DRAIN = "drain"
+"""The name under which a stop waits for the traffic to be off."""
 PROBE = "probe"
 """The name under which the one question that is out is abandoned."""
 _CLEAN_SIGNALS = {1, 2, 13, 15}
@@ -317,6 +319,12 @@ class Guard:
         self._health.on_notified(now)
         return self._be_ready(now) if self._health.is_ready else []
 
+    def on_drained(self, now: float) -> list[Action]:
+        """No traffic is sent to the command any more."""
+        if self._limits.pop(DRAIN, None) is None or self.phase != Phase.STOPPING or not self._is_executed:
+            return []
+        return self._begin_stop(now)
+
     def on_extended(self, seconds: float, now: float) -> None:
         """The command asks for so many seconds more to get ready."""
         if self._health:
@@ -411,6 +419,10 @@ class Guard:
         """Give up on the hooks that have had their time, and on the question."""
         actions: list[Action] = []
         for name in [name for name, by in self._limits.items() if now >= by]:
+            if name == DRAIN:
+                actions.append(Note("warning", "traffic is not off in time: stopping the command all the same"))
+                actions += self.on_drained(now)
+                continue
             actions.append(Abandon(name))
             if name == PROBE:
                 actions += self.on_answer("no answer in time", now)
@@ -473,6 +485,7 @@ class Guard:
 
     def _stop(self, signal: int, grace: bool, now: float) -> list[Action]:
         is_starting = self.phase == Phase.STARTING
+        is_ready = self.is_ready
         actions = [] if is_starting else self._leave_running()
         self.phase, self._stop_at, self._stop_signal = Phase.STOPPING, now, signal
         self._main_is_killed = False
@@ -481,10 +494,16 @@ class Guard:
         if is_starting:
             self._limits.clear()
             return [TellSurvivors()]
+        if is_ready and self.settings.drain_timeout > 0:
+            self._limits[DRAIN] = min(now + self.settings.drain_timeout, now + (self._kill_by - now) / 4)
+            return actions
+        return actions + self._begin_stop(now)
+
+    def _begin_stop(self, now: float) -> list[Action]:
         if self._is_executed and "pre_stop" in self.settings.hooks:
             half = now + (self._kill_by - now) / 2  # the other one is the command's
-            return actions + self._run("pre_stop", now, half, {"AWAITELECT_STOP_CAUSE": self._cause})
-        return actions + self._ask_to_stop(now)
+            return self._run("pre_stop", now, half, {"AWAITELECT_STOP_CAUSE": self._cause})
+        return self._ask_to_stop(now)
 
     def _ask_to_stop(self, now: float) -> list[Action]:
         if self._is_executed and "stop" in self.settings.hooks:

@@ -395,6 +395,8 @@ class Keeper:
                 self._perform(self._guard.on_grant(message, now))
             elif isinstance(message, protocol.Stop):
                 self._perform(self._guard.on_stop(message.grace, now))
+            elif isinstance(message, protocol.Drained):
+                self._perform(self._guard.on_drained(now))
             elif isinstance(message, protocol.Leave):
                 self._leave = message
                 self._perform(self._guard.on_deadline(now))

@@ -163,6 +163,30 @@ def test_the_hook_before_the_stop_takes_half_of_the_time_at_most() -> None:
     assert words(it.on_wake(14 - KILL_LEAD)) == ["kill all"]
 
 
+def test_a_stop_waits_for_the_traffic_to_be_off() -> None:
+    """But never longer than a quarter of its time; and one that was not ready gets no traffic."""
+    it = running(drain_timeout=1)
+    assert words(it.on_shutdown(15, 3)) == ["shutdown 15", "not ready", "abandon post_start"]
+    assert words(it.on_drained(3.1)) == ["run pre_stop"]
+    assert it.on_drained(3.2) == []
+
+    it = running(drain_timeout=100)
+    it.on_wake(10)
+    assert it.wake_at == pytest.approx(10 + (14 - KILL_LEAD - 10) / 4)
+    assert words(it.on_wake(it.wake_at)) == ["run pre_stop"]
+
+    it = running(drain_timeout=1, ready="notify", hooks={"pre_start": ["x"]})
+    assert words(it.on_shutdown(15, 3)) == ["shutdown 15", "signal 15"]
+
+
+def test_a_command_that_ends_while_the_traffic_is_turned_off_gets_no_signal() -> None:
+    it = running(drain_timeout=1, hooks={"pre_start": ["x"]})
+    it.on_shutdown(15, 3)
+    it.on_exited(0, False, 3.1)
+    assert it.on_drained(3.2) == []
+    assert words(it.on_empty(3.2)) == ["gone 1 shutdown 0"]
+
+
 def test_a_second_stop_signal_does_not_wait_for_the_hook() -> None:
     it = running()
     it.on_shutdown(2, 3)
