@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -181,6 +182,7 @@ def test_a_daemon_that_hides_dies_with_the_keeper_before_another_leads(
     one.daemons(2)
     second = fleet.start("second", file_lock)
     second.follows()
+    kill(one.shim, signal.SIGSTOP)  # it would do the same
     killed = now()
     kill(one.pid)
     started = second.started().at
@@ -217,6 +219,30 @@ def test_a_stopped_keeper_leaves_no_daemon_that_hides(fleet: Fleet, file_lock: L
     gone = max(each.wait() for each in watched)
     assert gone < second.started().at
     assert one.ends() == -signal.SIGKILL
+
+
+@needs_cgroup
+@pytest.mark.parametrize(("trap", "timeout"), [("exit", "60s"), ("", "300ms")])
+def test_whoever_is_in_the_cgroup_counts_whatever_its_parent_is(
+    fleet: Fleet, file_lock: Lock, trap: str, timeout: str
+) -> None:
+    """Such as what somebody has moved there: no end of a child tells of its own.
+
+    It is asked, waited for and, if need be, killed like the others.
+    """
+    election = {"lease_duration": 60, "renew_deadline": 40, "retry_period": 20}  # no renewal wakes the keeper
+    one = fleet.start("one", file_lock, settings={"stop": {"timeout": timeout}, "election": election})
+    procs = Path(OWN + cgroup_of(one.started().pid)) / "cgroup.procs"
+    script = f"trap '{trap}' TERM; echo 0 > {procs}; echo; while :; do sleep 0.01; done"
+    with subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        begun = now()
+        one.tell(signal.SIGTERM)
+        watched = Watched(other.pid)
+        assert one.ends() == 0
+        assert now() < begun + 5
+        assert watched.wait(0) <= now()
 
 
 @needs_root

@@ -69,7 +69,7 @@ def cgroup() -> Iterator[Cgroup]:
 def started_in(cgroup: Cgroup, script: str = "sleep 1000") -> subprocess.Popen[bytes]:
     """A shell in it, once it is there."""
     line = f"echo 0 > {cgroup.path}/cgroup.procs; echo; {script}"
-    one = subprocess.Popen(["sh", "-c", line], stdout=subprocess.PIPE, start_new_session=True)
+    one = subprocess.Popen(["sh", "-c", line], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert one.stdout is not None
     one.stdout.readline()
     return one
@@ -87,6 +87,17 @@ def test_killing_ends_everything_in_it_and_below(cgroup: Cgroup, way: object) ->
         assert (one.wait(10), two.wait(10)) == (-signal.SIGKILL, -signal.SIGKILL)
     ends_being_populated(cgroup)
     below.close()
+
+
+def answers(cat: subprocess.Popen[bytes]) -> bool:
+    """No SIGKILL is on its way."""
+    assert cat.stdin is not None and cat.stdout is not None
+    try:
+        cat.stdin.write(b"still there\n")
+        cat.stdin.flush()
+    except BrokenPipeError:
+        return False
+    return cat.stdout.readline() == b"still there\n"
 
 
 def ends_being_populated(cgroup: Cgroup) -> None:
@@ -123,13 +134,13 @@ def test_what_a_dead_instance_has_left_is_killed_and_removed(cgroup: Cgroup) -> 
     run.create()
     other = Cgroup(f"{cgroup.path}/not-ours")
     other.create()
-    with started_in(run) as one:
+    with started_in(run, "exec cat") as one:
         left.hold()
         tidy(cgroup.path, fresh=0.0)
-        assert run.is_populated(), "its instance is alive"
+        assert answers(one), "its instance is alive"
         left.close()
         tidy(cgroup.path)
-        assert run.is_populated(), "it is so new that its instance may be about to say that it is alive"
+        assert answers(one), "it is so new that its instance may be about to say that it is alive"
         tidy(cgroup.path, fresh=0.0)
         assert one.wait(10) == -signal.SIGKILL
     ends_being_populated(run)
