@@ -9,8 +9,23 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.instances import Fleet, Instance, eventually, is_alive
+from awaitelect.protocol import MARK
+from tests.e2e.instances import Fleet, Instance, children_of, eventually, is_alive
 from tests.e2e.locks import Lock
+
+
+def carriers_of(keeper: int) -> list[int]:
+    """The processes that carry the mark of the command of this keeper."""
+    (mark,) = {variable for pid in children_of(keeper) for variable in environment_of(pid) if MARK in variable}
+    return [int(name) for name in os.listdir("/proc") if name.isdecimal() and mark in environment_of(int(name))]
+
+
+def environment_of(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/environ").read_text(errors="replace").split("\0")
+    except OSError:
+        return []
+
 
 ALL = ("pre_start", "post_start", "pre_stop", "post_stop")
 VARIABLES = (
@@ -199,3 +214,37 @@ def test_what_a_hook_leaves_behind_ends_with_the_command(fleet: Fleet, file_lock
     one.tell(signal.SIGTERM)
     assert one.ends() == 0
     assert not is_alive(pid)
+
+
+@pytest.mark.parametrize("hook", ["pre_start", "post_stop"])
+def test_a_killed_keeper_leaves_no_hook_behind(fleet: Fleet, file_lock: Lock, tmp_path: Path, hook: str) -> None:
+    """A hook is a part of the command: nothing of it runs when another instance begins."""
+    notes = tmp_path / "notes"
+    hang = (
+        "trap '' TERM; (setsid sh -c 'trap \"\" TERM; while :; do sleep 1000; done' &) ; while :; do sleep 1000; done"
+    )
+    settings = {"hooks": {hook: noting(notes, f"{hook} MYPID=$$", hang), "timeout": "60s"}}
+    one = fleet.start("one", file_lock, "after=0.1", settings=settings)
+    pid = int(told(one, notes, hook)["MYPID"])
+    marked = carriers_of(one.pid)
+    assert pid in marked
+    os.kill(one.pid, signal.SIGKILL)
+    other = fleet.start("other", file_lock)
+    other.started()
+    assert not any(is_alive(each) for each in marked)
+
+
+def test_an_elector_that_is_killed_during_a_hook_is_replaced_and_the_start_goes_on(
+    fleet: Fleet, file_lock: Lock, tmp_path: Path
+) -> None:
+    notes, go = tmp_path / "notes", tmp_path / "go"
+    wait = f"while ! test -e {go}; do sleep 0.01; done"
+    one = fleet.start("one", file_lock, settings={"hooks": {"pre_start": noting(notes, "pre_start", wait)}})
+    told(one, notes, "pre_start")
+    first = one.elector
+    os.kill(first, signal.SIGKILL)
+    one.other_elector(first)
+    one.says("leading", times=2)
+    go.touch()
+    one.started()
+    assert names(notes) == ["pre_start"]
