@@ -581,15 +581,18 @@ class Keeper:
         self._command.dismiss_shim()
         self._terminal.resume_job()
         left = {pid for pid in (self._elector.pid, self._command.waiting_pid) if pid is not None}
+        if not self._passing:
+            self._termination.end(self._cause())  # meanwhile the kernel takes them apart
         by = clock.now() + REAP_TIME
         while left and clock.now() < by:
             left -= {pid for pid, _ in reaper.reap()}
+            if not left:
+                break
             self._alarm.set(clock.now() + 0.001)
             select.select([self._alarm], [], [], REAP_TIME)
             self._alarm.clear()
         self._command.remove_cgroups()
         if not self._passing:
-            self._termination.end(self._cause())
             self._log.info(f"ending with status {self._status}")
 
     def _pass_through(self) -> NoReturn:
@@ -603,6 +606,7 @@ class Keeper:
             self._termination.end(missing[0])
             os._exit(missing[1])
         try:
+            attributes.give_pipes(settings)
             attributes.apply(settings)
             tree.resign_as_subreaper()
             self._terminal.give_to(os.getpgrp())

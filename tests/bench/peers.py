@@ -74,6 +74,20 @@ _ORPHANS = (
     str(BATCHES),
     str(BATCH),
 )
+_WRITTEN = 50_000_000
+_LINES = (
+    *_PYTHON,
+    "import os, sys\n"
+    "os.write(1, b'first')\n"
+    "while os.read(0, 9) == b'\\n':\n"
+    "    os.write(2, b'here\\n')\n"
+    "line = b'x' * 99 + b'\\n'\n"
+    "for _ in range(int(sys.argv[1]) // 4000):\n"
+    "    os.write(2, line * 40)\n"
+    "os.write(1, b'written')\n"
+    "os.read(0, 1)\n",
+    str(_WRITTEN),
+)
 _AGAIN = ("/bin/sh", "-c", "echo first; read line; echo last")
 _AT_ONCE = ("/bin/sh", "-c", "echo first")
 _ALWAYS = {
@@ -276,6 +290,46 @@ def restart(bench: Bench) -> Iterator[Row]:
         yield Row("peers-restart", f"last sign → first sign of the next run, {way}", spread(found), remark=remark)
 
 
+def stderr(bench: Bench) -> Iterator[Row]:
+    """What it costs that the command's standard error passes through the keeper, or does not."""
+    for lines in (0, 20):
+        message = bench.folder / f"message-{lines}"
+        passing = {
+            "AWAITELECT_TERMINATION_MESSAGE_PATH": str(message),
+            "AWAITELECT_TERMINATION_MESSAGE_STDERR_LINES": str(lines),
+        }
+        # The shell stands for a container runtime: the other end of a pipe.
+        piped = ("/bin/sh", "-c", '"$@" 2>&1 >&3 3>&- | cat >&2', "sh")
+        with Fleet() as fleet:
+            one = _elect(bench, fleet, _LINES, ("/bin/sh", "-c", 'exec 3>&1; exec "$@"', "sh", *piped), passing)
+            delays = []
+            one.sign("first")
+            for _ in range(SIGNALS):
+                fleet.rest(random.uniform(0.001, 0.003))
+                said_at = now()
+                one.say(b"\n")
+                delays.append(one.line("here", said_at).at - said_at)
+            keeper = eventually(lambda one=one: _keeper_of(one), "a keeper")  # type: ignore[misc]
+            used, began = cpu_time(keeper), now()
+            one.say(b"x\n")
+            took = one.sign("written", began, 60).at - began
+            figures = {
+                "MB/s": _WRITTEN / 1e6 / took,
+                "keeper's CPU, ms per MB": 1000 * (cpu_time(keeper) - used) / (_WRITTEN / 1e6),
+                **{f"delay {name}, ms": value for name, value in spread(delays, "p50", "p99").items()},
+            }
+        way = "passes through the keeper" if lines else "is the command's own"
+        yield Row("peers-stderr", f"standard error {way}", figures, "", remark=f"{_WRITTEN / 1e6:g} MB of lines")
+
+
+def _keeper_of(one: Instance) -> int:
+    """The one that has an elector."""
+    for pid in (one.pid, *descendants(one.pid)):
+        if any(b"awaitelect.elector" in command_line(child) for child in children(pid)):
+            return pid
+    return 0
+
+
 def many_restarts(bench: Bench) -> Iterator[Row]:
     """The keeper's memory and open files before and after a thousand restarts."""
     with Fleet() as fleet:
@@ -300,5 +354,6 @@ PEER_MEASURES: dict[str, Measure] = {
     "peers-orphans": orphans,
     "peers-memory": memory,
     "peers-restart": restart,
+    "peers-stderr": stderr,
     "peers-many-restarts": many_restarts,
 }
