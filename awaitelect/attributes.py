@@ -10,6 +10,7 @@ import errno
 import json
 import os
 import resource
+import stat
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -87,6 +88,19 @@ def apply(attributes: Attributes) -> None:
             step()
         except OSError as error:
             raise NotApplied(setting, what, error) from error
+
+
+def give_pipes(attributes: Attributes) -> None:
+    """Let the user open standard input, output and error by their names where they are pipes: to be called before `apply`.
+
+    Pipes belong to who made them, so that /dev/stderr would be closed to any other user.
+    """
+    for fd in (0, 1, 2):
+        try:
+            if attributes.uid is not None and stat.S_ISFIFO(os.fstat(fd).st_mode):
+                os.fchown(fd, attributes.uid, -1)
+        except OSError:
+            pass  # what is open already can be used all the same
 
 
 def refusals(attributes: Attributes) -> list[tuple[str, int]]:

@@ -22,7 +22,7 @@ import time
 from typing import Any, NoReturn
 
 from awaitelect import clock
-from awaitelect.attributes import Attributes, NotApplied, apply
+from awaitelect.attributes import Attributes, NotApplied, apply, give_pipes
 from awaitelect.cgroup import Cgroup
 from awaitelect.errors import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND
 from awaitelect.keeper import signals, tree
@@ -162,9 +162,11 @@ def _is_told(order_fd: int, deadman: int) -> bool:
 def _become(order: dict[str, Any], caught: signals.Signals, terminal: Terminal, keeper: int) -> dict[str, Any]:
     """Become the command. Returns only if that failed, with the verdict."""
     argv, environment = order["argv"], order["environment"]
+    attributes = Attributes(**order["attributes"])
     terminal.give_to(os.getpid())
+    give_pipes(attributes)
     try:
-        apply(Attributes(**order["attributes"]))
+        apply(attributes)
     except NotApplied as error:
         return _verdict(f"cannot {error.what}", error.error)
     tree.die_with_parent()  # only now: a change of user undoes it
