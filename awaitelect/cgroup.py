@@ -13,11 +13,8 @@ import fcntl
 import os
 import re
 import signal
-import time
 
 PREFIX = "awaitelect-"
-FRESH = 60.0
-"""Seconds after its making before which a cgroup that nobody holds is no leftover: its maker may be about to."""
 
 
 def own_directory(controller: str = "") -> str:
@@ -56,11 +53,11 @@ def place(instance: str) -> str:
     return f"{own}/{PREFIX}{instance}" if own else ""
 
 
-def tidy(above: str, fresh: float = FRESH) -> None:
+def tidy(above: str) -> None:
     """Kill and remove what dead instances have left in cgroups below this directory.
 
     Where an instance's processes were all killed in the same moment nobody was left to do it, and what had emptied its
-    environment may run still.
+    environment may run still. One that is just being made may be removed too: `hold` tells its maker.
     """
     try:
         found = [one.path for one in os.scandir(above) if one.name.startswith(PREFIX)]
@@ -69,8 +66,6 @@ def tidy(above: str, fresh: float = FRESH) -> None:
     for path in found:
         one = Cgroup(path)
         try:
-            if abs(time.time() - os.stat(path).st_mtime) < fresh:
-                continue
             one.hold()
         except OSError:
             continue  # its instance is alive
@@ -104,10 +99,14 @@ class Cgroup:
             raise
 
     def hold(self) -> None:
-        """Say that its instance is alive, as long as we are. Raises OSError: somebody says so already, or it is gone."""
+        """Say that its instance is alive, as long as we are.
+
+        Raises BlockingIOError where somebody else holds it, FileNotFoundError where it has been removed.
+        """
         fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.stat(self.path)
         except OSError:
             os.close(fd)
             raise

@@ -21,6 +21,9 @@ from awaitelect.keeper.terminal import Terminal
 from awaitelect.protocol import MARK, CommandSettings, Grant
 from awaitelect.values import as_dict
 
+TRIES = 3
+"""To make a cgroup for our runs."""
+
 SERVICE_MANAGERS = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 """Variables by which a service manager speaks with the process that it has started."""
 
@@ -80,6 +83,20 @@ def _made(path: str) -> Cgroup:
     return one
 
 
+def _held(path: str) -> Cgroup:
+    """Made and held, though another instance that starts now may take it for a leftover before it is held."""
+    for tries_left in range(TRIES, 0, -1):
+        one = _made(path)
+        try:
+            one.hold()
+            break
+        except (BlockingIOError, FileNotFoundError):
+            one.close()
+            if tries_left == 1:
+                raise
+    return one
+
+
 class Command:
     """One command, run after run; at most one run at a time."""
 
@@ -124,11 +141,9 @@ class Command:
             return "no cgroup of version 2 is in sight"
         try:
             if self._base is None:
-                self._base = _made(self.place)
-                self._base.hold()
+                self._base = _held(self.place)
                 cgroup.tidy(os.path.dirname(self.place))
         except OSError as error:
-            self._base = None
             return f"{os.path.dirname(self.place)}: {error.strerror}"
         self._is_enclosed = True
         return ""
@@ -140,6 +155,10 @@ class Command:
             return None
         self._runs += 1
         try:
+            if self._base and not os.path.isdir(self.place):  # somebody has acted for us while we were stopped
+                self._base.close()
+                self._base = None
+                self.enclose(True)
             return _made(f"{self.place}/{self._runs}")
         except OSError:
             return None

@@ -56,7 +56,7 @@ def test_our_directory_is_found_in_each_way_of_mounting(
 @pytest.fixture
 def cgroup() -> Iterator[Cgroup]:
     """One of the test's own, to be emptied after it."""
-    one = Cgroup(f"{OWN}/awaitelect-test{uuid.uuid4().hex[:8]}")
+    one = Cgroup(f"{OWN}/test-awaitelect-{uuid.uuid4().hex[:8]}")
     one.create()
     yield one
     one.kill()
@@ -136,16 +136,18 @@ def test_what_a_dead_instance_has_left_is_killed_and_removed(cgroup: Cgroup) -> 
     other.create()
     with started_in(run, "exec cat") as one:
         left.hold()
-        tidy(cgroup.path, fresh=0.0)
+        tidy(cgroup.path)
         assert answers(one), "its instance is alive"
+        with pytest.raises(BlockingIOError):
+            Cgroup(left.path).hold()
         left.close()
         tidy(cgroup.path)
-        assert answers(one), "it is so new that its instance may be about to say that it is alive"
-        tidy(cgroup.path, fresh=0.0)
         assert one.wait(10) == -signal.SIGKILL
     ends_being_populated(run)
-    tidy(cgroup.path, fresh=0.0)
+    tidy(cgroup.path)
     assert not Path(left.path).exists()
+    with pytest.raises(FileNotFoundError):
+        left.hold()
     assert Path(other.path).exists()
     for each in (run, other):
         each.close()
