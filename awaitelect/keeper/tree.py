@@ -17,6 +17,8 @@ PASSES = 5
 """How often to look again for processes that were started while the others were signalled."""
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _libc = ctypes.CDLL(None, use_errno=True)
+_held: tuple[int, int] | None = None
+"""Our pid and the open list of our children; a fork has to open its own."""
 
 
 def become_subreaper() -> bool:
@@ -38,12 +40,22 @@ def die_with_parent() -> None:
 def children() -> set[int]:
     """The pids of our children, zombies included."""
     try:
-        with open("/proc/thread-self/children", "rb", buffering=0) as file:
-            return {int(pid) for pid in file.read().split()}
+        fd, listed = _children_file(), b""
+        while part := os.pread(fd, 65536, len(listed)):
+            listed += part
+        return {int(pid) for pid in listed.split()}
     except FileNotFoundError:  # a kernel without CONFIG_PROC_CHILDREN
         import psutil
 
         return {child.pid for child in psutil.Process().children()}
+
+
+def _children_file() -> int:
+    """Held open: with no descriptor left, to know who is alive matters the most."""
+    global _held
+    if _held is None or _held[0] != os.getpid():
+        _held = (os.getpid(), os.open("/proc/thread-self/children", os.O_RDONLY | os.O_CLOEXEC))
+    return _held[1]
 
 
 def kill(pids: set[int]) -> None:
