@@ -347,12 +347,13 @@ def test_a_process_in_state_d_is_never_called_gone(fleet: Fleet, file_lock: Lock
 
 
 @needs_freezer
+@ways
 def test_a_process_in_state_d_keeps_the_elector_of_a_dead_keeper_from_releasing(
-    fleet: Fleet, file_lock: Lock, frozen: Path
+    fleet: Fleet, file_lock: Lock, frozen: Path, way: str
 ) -> None:
     """Protocol rule 5: it has not been seen to end."""
     script = f"sleep 1000 & echo $! > {frozen}/cgroup.procs; wait"
-    one = fleet.start("one", file_lock, command=["sh", "-c", script])
+    one = fleet.start("one", file_lock, command=["sh", "-c", script], settings={"stop": {"cgroup": way}})
     eventually(lambda: (frozen / "cgroup.procs").read_text().split(), "it is frozen")
     second = fleet.start("second", file_lock)
     second.follows()

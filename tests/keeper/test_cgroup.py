@@ -81,7 +81,9 @@ def test_killing_ends_everything_in_it_and_below(cgroup: Cgroup, way: object) ->
     """By cgroup.kill, and as on a kernel without it; a child cgroup such as a container engine's is part of it."""
     below = Cgroup(f"{cgroup.path}/below")
     below.create()
-    with started_in(cgroup, "setsid sleep 1000 & sleep 1000") as one, started_in(below) as two:
+    with started_in(cgroup, "setsid sleep 1000 & exec cat") as one, started_in(below, "sleep 1000; :") as two:
+        while len(cgroup.members()) < 4:
+            select.select([], [], [], 0.005)
         assert cgroup.is_populated() and {one.pid, two.pid} < cgroup.members()
         way(cgroup)  # type: ignore[operator]
         assert (one.wait(10), two.wait(10)) == (-signal.SIGKILL, -signal.SIGKILL)
