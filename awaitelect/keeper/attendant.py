@@ -11,6 +11,7 @@ import signal
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from awaitelect.attributes import Attributes, NotApplied, apply
+from awaitelect.cgroup import Cgroup
 from awaitelect.errors import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND
 from awaitelect.keeper import probe as probes
 from awaitelect.keeper import signals, tree
@@ -51,22 +52,38 @@ class Attendants:
         """Those of these names."""
         return {one.pid for one in self._running.values() if one.name in names}
 
-    def run(self, name: str, argv: Sequence[str], environment: Mapping[str, str], attributes: Attributes) -> None:
-        """Run a hook. Raises OSError where no process can be had."""
+    def run(
+        self,
+        name: str,
+        argv: Sequence[str],
+        environment: Mapping[str, str],
+        attributes: Attributes,
+        cgroup: Cgroup | None = None,
+    ) -> None:
+        """Run a hook, in this cgroup if it can be entered. Raises OSError where no process can be had."""
 
-        def hook(report_fd: int) -> int:
+        def hook() -> int:
+            _enter(cgroup)
             return _execute(argv, environment, attributes, self._caught)
 
         self._spawn(name, hook)
 
-    def ask(self, name: str, probe: Probe, environment: Mapping[str, str], attributes: Attributes) -> None:
+    def ask(
+        self,
+        name: str,
+        probe: Probe,
+        environment: Mapping[str, str],
+        attributes: Attributes,
+        cgroup: Cgroup | None = None,
+    ) -> None:
         """Ask a question; an answer that is none is ended by its asker. Raises OSError where no process can be had."""
 
-        def question(report_fd: int) -> int:
+        def question() -> int:
             if probe.kind != "exec":
                 trouble = probes.ask(probe)
                 os.write(2, trouble.encode())
                 return 1 if trouble else 0
+            _enter(cgroup)
             return _execute(probe.argv, environment, attributes, self._caught)
 
         self._spawn(name, question, is_quiet=True, is_question=probe.kind != "exec")
@@ -105,7 +122,7 @@ class Attendants:
         del self._running[one.pid]
         os.close(one.report_fd)
 
-    def _spawn(self, name: str, body: Callable[[int], int], is_quiet: bool = False, is_question: bool = False) -> None:
+    def _spawn(self, name: str, body: Callable[[], int], is_quiet: bool = False, is_question: bool = False) -> None:
         """Fork a child that ends with what `body` returns. `is_quiet`: its standard error is what it reports."""
         read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(read_fd, False)
@@ -117,7 +134,7 @@ class Attendants:
                 status = EXIT_NOT_EXECUTABLE
                 try:
                     _prepare(keeper, write_fd, is_quiet)
-                    status = body(write_fd)
+                    status = body()
                 except BaseException as error:
                     os.write(write_fd, f"{error}".encode())
                 finally:
@@ -143,6 +160,14 @@ def _prepare(keeper: int, report_fd: int, is_quiet: bool) -> None:
     tree.die_with_parent()
     if os.getppid() != keeper:
         os._exit(EXIT_NOT_EXECUTABLE)
+
+
+def _enter(cgroup: Cgroup | None) -> None:
+    try:
+        if cgroup:
+            cgroup.enter()
+    except OSError:
+        pass  # session and mark are left
 
 
 def _execute(

@@ -126,6 +126,7 @@ class Command:
         self._is_enclosed = False
         self._runs = 0
         self._used: list[Cgroup] = []
+        self._beside: Cgroup | None = None
 
     @property
     def waiting_pid(self) -> int | None:
@@ -162,6 +163,15 @@ class Command:
             return _made(f"{self.place}/{self._runs}")
         except OSError:
             return None
+
+    def beside(self) -> Cgroup | None:
+        """The cgroup of what runs beside the command, where that has one."""
+        if self._is_enclosed and (self._beside is None or not os.path.isdir(self._beside.path)):
+            try:
+                self._beside = _made(f"{self.place}/beside")
+            except OSError:
+                self._beside = None
+        return self._beside if self._is_enclosed else None
 
     def prepare(self) -> None:
         """Have a shim waiting. Raises OSError where no process can be had."""

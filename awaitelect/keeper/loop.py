@@ -251,7 +251,10 @@ class Keeper:
         ended = self._attendants.take(pid, status)
         if ended is None or self._guard is None:
             return
-        name, failure = ended
+        self._take_answer(*ended)
+
+    def _take_answer(self, name: str, failure: str) -> None:
+        assert self._guard is not None
         if name == guard.PROBE:
             self._perform(self._guard.on_answer(failure, clock.now()))
         else:
@@ -491,22 +494,19 @@ class Keeper:
         """Run a hook, or ask a question."""
         assert self._guard is not None and self._guard.grant is not None
         settings = self._guard.settings
+        name = guard.PROBE if isinstance(action, guard.Ask) else action.name
         environment = self._command.environment(settings, self._guard.grant)
         if self._command.main and not self._command.main_reaped and not self._command.is_pending:
             environment["MAINPID"] = str(self._command.main.pid)
+        given = environment, attributes.attributes_of(settings), self._command.beside()
         try:
             if isinstance(action, guard.Ask):
-                self._attendants.ask(guard.PROBE, action.probe, environment, attributes.attributes_of(settings))
+                self._attendants.ask(name, action.probe, *given)
             else:
-                environment |= {"AWAITELECT_HOOK": action.name, **action.environment}
-                argv = settings.hooks[action.name]
-                self._attendants.run(action.name, argv, environment, attributes.attributes_of(settings))
+                environment |= {"AWAITELECT_HOOK": name, **action.environment}
+                self._attendants.run(name, settings.hooks[name], *given)
         except OSError as error:
-            failure = f"could not be started: {error.strerror}"
-            if isinstance(action, guard.Ask):
-                self._perform(self._guard.on_answer(failure, clock.now()))
-            else:
-                self._perform(self._guard.on_hook_ended(action.name, failure, clock.now()))
+            self._take_answer(name, f"could not be started: {error.strerror}")
 
     def _start(self, grant: protocol.Grant) -> None:
         assert self._guard is not None

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from awaitelect import cgroup
 from awaitelect.protocol import MARK
 from tests.e2e.instances import Fleet, Instance, children_of, eventually, is_alive
 from tests.e2e.locks import Lock
@@ -248,3 +249,17 @@ def test_an_elector_that_is_killed_during_a_hook_is_replaced_and_the_start_goes_
     go.touch()
     one.started()
     assert names(notes) == ["pre_start"]
+
+
+@pytest.mark.skipif(not cgroup.place("x"), reason="no cgroup of version 2 is in sight")
+def test_what_a_hook_hides_is_found_in_its_cgroup(fleet: Fleet, file_lock: Lock, tmp_path: Path) -> None:
+    """A daemon without our mark, in a session of its own, and no keeper that could have been its parent."""
+    notes = tmp_path / "pid"
+    hidden = f"setsid env -i /bin/sh -c 'echo $$ > {notes}; exec sleep 1000' > /dev/null 2>&1 < /dev/null &"
+    one = fleet.start("one", file_lock, settings={"hooks": {"pre_start": ["/bin/sh", "-c", hidden]}})
+    one.started()
+    pid = int(eventually(lambda: notes.exists() and notes.read_text(), "the daemon"))
+    os.kill(one.pid, signal.SIGKILL)
+    other = fleet.start("other", file_lock)
+    other.started()
+    assert not is_alive(pid)
