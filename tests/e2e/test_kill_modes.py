@@ -281,6 +281,38 @@ def is_keeper(pid: int) -> bool:
 
 @needs_root
 @needs_cgroup
+@pytest.mark.parametrize("is_delegated", [True, False])
+def test_a_cgroup_that_is_delegated_to_a_user_is_used(fleet: Fleet, file_lock: Lock, is_delegated: bool) -> None:
+    """As by systemd's `User=` with `Delegate=yes`, which gives the user these files; without it the sweep has to do."""
+    service = Path(OWN) / f"test-{uuid.uuid4().hex[:8]}"
+    service.mkdir()
+    user = 65534
+    for one in (service, service / "cgroup.procs", service / "cgroup.subtree_control") if is_delegated else ():
+        os.chown(one, user, user)
+    os.chown(fleet.folder, user, user)
+    os.chown(fleet.records, user, user)
+    caps = "-all,+dac_read_search"  # the tests' folders are root's: it may pass through them, and write nothing
+    enter = f'echo $$ > {service}/cgroup.procs; exec "$@"'
+    become = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"]
+    prefix = ["sh", "-c", enter, "sh", *become, f"--inh-caps={caps}", f"--ambient-caps={caps}"]
+    try:
+        one = fleet.start("one", file_lock, "daemons=2", "bare=1", prefix=prefix)
+        place = OWN + cgroup_of(one.started().pid)
+        daemons = one.daemons(2)
+        assert (Path(place) != service) == is_delegated
+        assert ("no cgroup for the command" in one.stderr) != is_delegated
+        one.tell(signal.SIGTERM)
+        assert one.ends() == 0
+        assert not any(is_alive(pid) for pid in daemons)
+        assert list(service.glob("awaitelect-*")) == []
+    finally:
+        fleet.end()
+        eventually(lambda: "populated 0" in Path(service, "cgroup.events").read_text(), "it is empty")
+        service.rmdir()
+
+
+@needs_root
+@needs_cgroup
 def test_where_no_cgroup_may_be_made_the_command_runs_without(fleet: Fleet, file_lock: Lock) -> None:
     """The usual unprivileged container: the hierarchy is mounted read-only. P14 holds by the sweep."""
     mount = Path(OWN)
