@@ -8,7 +8,6 @@ without us, and nobody else is.
 from __future__ import annotations
 
 import array
-import contextlib
 import errno
 import fcntl
 import os
@@ -46,13 +45,10 @@ def is_possible(fd: int = 2) -> bool:
 class StderrTail:
     """The pipe, what has come out of it and is not written yet, and the end of all that has."""
 
-    def __init__(self, outlet: Outlet, uid: int | None = None) -> None:
-        """`outlet`: to our own standard error. `uid`: whose command it is, None: ours. Raises OSError without a pipe."""
+    def __init__(self, outlet: Outlet) -> None:
+        """`outlet`: to our own standard error. Raises OSError where no pipe can be had."""
         self._read_fd, self.write_fd = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self._read_fd, False)
-        if uid is not None:
-            with contextlib.suppress(OSError):
-                os.fchown(self.write_fd, uid, -1)  # or it could not open /dev/stderr
         self._outlet = outlet
         self._unsent = b""
         self._is_blocked = False

@@ -26,7 +26,6 @@ class Termination:
     def __init__(self, log: Log) -> None:
         self._log = log
         self._lines = 0
-        self._uid: int | None = None
         self._tail: StderrTail | None = None
         # A configuration that cannot be used names no path: then it is this one.
         self._note(os.environ.get(_VARIABLE) or TERMINATION_LOG)
@@ -35,14 +34,14 @@ class Termination:
         """Where the message goes, and how much of standard error with it: before the command runs."""
         if settings.termination_path != self._path:
             self._note(settings.termination_path)
-        self._lines, self._uid = settings.termination_lines, settings.uid
+        self._lines = settings.termination_lines
 
     def open_tail(self) -> int | None:
         """The descriptor for the command's standard error; None: ours, as what passed through would not be used."""
         if not self._lines or not self._is_wanted or not stderr_tail.is_possible():
             return None
         try:
-            self._tail = StderrTail(self._log.outlet, self._uid)
+            self._tail = StderrTail(self._log.outlet)
         except OSError as error:
             self._log.warning(f"the termination message will have no lines of the command: {error.strerror}")
             return None

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.instances import Fleet, Instance, eventually, is_alive, now, renews
+from tests.e2e.instances import Fleet, Instance, eventually, is_alive, now, renews, state_of
 from tests.e2e.locks import Lock
 
 DEFAULT = "/dev/termination-log"
@@ -97,7 +97,9 @@ def test_the_end_of_the_command_and_its_last_lines_are_told(fleet: Fleet, file_l
     first, *rest = message(fleet).splitlines()
     assert first.startswith("the command exited with 3 after ") and first.endswith("s")
     assert rest == ["line 3", "line 4", "not ended"]
-    assert f"{first}\n" in one.stderr, "the same words as in the log"
+    log = one.stderr
+    assert f"{first}\n" in log, "the same words as in the log"
+    assert log.index("line 4\n") < log.index("not ended") < log.index(first), "it comes after what the command said"
 
 
 def test_a_death_by_a_signal_is_named(fleet: Fleet, file_lock: Lock) -> None:
@@ -284,7 +286,7 @@ def test_part_of_a_line_is_seen_at_once(fleet: Fleet, file_lock: Lock, reader: R
 def test_nothing_is_lost_for_a_reader_that_is_behind(fleet: Fleet, file_lock: Lock, reader: Reader) -> None:
     """What the pipe of the container's log cannot take when we end: it is made larger, and outlives us."""
     reader.pause()
-    count = 100_000
+    count = 180_000  # in the reader's pipe, in the keeper, and in the command's pipe
     command = shell(f"head -c {count} /dev/zero | tr '\\0' x >&2; touch {fleet.folder}/written")
     one = fleet.start("one", file_lock, command=command, settings=message_settings(fleet), stderr=reader.fd)
     began = now()
@@ -293,6 +295,34 @@ def test_nothing_is_lost_for_a_reader_that_is_behind(fleet: Fleet, file_lock: Lo
     assert (fleet.folder / "written").exists()
     reader.go_on()
     assert reader.all().count(b"x") == count
+
+
+def test_a_line_of_ours_waits_for_the_reader_with_those_of_the_command(
+    fleet: Fleet, file_lock: Lock, reader: Reader
+) -> None:
+    """What we say about the command stands after what it had said before."""
+    reader.pause()
+    script = f"seq 30000 >&2; touch {fleet.folder}/written; read forever"
+    read, write = os.pipe()
+    one = fleet.start(
+        "one", file_lock, command=shell(script), settings=message_settings(fleet), stderr=reader.fd, stdin=read
+    )
+    os.close(read)
+    eventually((fleet.folder / "written").exists, "it has written more than the reader's pipe holds")
+    eventually(reader.is_full, "standard error is full")
+    one.tell(signal.SIGWINCH)
+    main = eventually(lambda: fleet.child_running(one.pid, script), "the command runs")
+    eventually(lambda: is_asleep(one.pid), "the keeper has done what is to be done")
+    reader.go_on()
+    eventually(lambda: b"SIGWINCH forwarded" in reader.content, "our line comes")
+    assert is_alive(main)
+    os.close(write)
+    one.tell(signal.SIGTERM)
+    one.ends()
+    lines = reader.all().splitlines()
+    assert [line for line in lines if line.isdigit()] == [b"%d" % number for number in range(1, 30001)]
+    forwarded = next(at for at, line in enumerate(lines) if b"SIGWINCH forwarded" in line)
+    assert lines.index(b"15000") < forwarded
 
 
 def test_a_reader_that_stands_still_delays_the_command_and_nothing_else(
@@ -403,6 +433,10 @@ def test_a_terminal_is_the_commands_own(fleet: Fleet, file_lock: Lock) -> None:
 def resident(pid: int) -> int:
     """Bytes."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def is_asleep(pid: int) -> bool:
+    return state_of(pid) == "S"
 
 
 def descriptors(one: Instance) -> int:
