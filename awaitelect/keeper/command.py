@@ -68,7 +68,7 @@ def _look_up(argv0: str, settings: CommandSettings) -> tuple[str, int] | None:
         if stat.S_ISDIR(mode):
             found = found or f"cannot execute {argv0!r}: {file} is a directory"
         else:
-            if os.access(file, os.X_OK):
+            if os.access(file, os.X_OK, effective_ids=True):  # as the exec asks
                 return None
             found = found or f"cannot execute {argv0!r}: {file} is not executable"
     if (found and "/" in argv0) or (found and "directory" not in found):
