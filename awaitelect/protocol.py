@@ -160,7 +160,12 @@ class Stop(Value):
 
 
 class Alive(Value):
-    """elector → keeper: no grant, but not hung either."""
+    """elector → keeper: no grant, but not hung either; and how things stand, where that has changed."""
+
+    state: str = ""
+    """Of the state machine; empty: the lease has never been seen yet, or nothing has changed."""
+    status: str = ""
+    """How things stand, in a line for people; empty: as before."""
 
 
 class Failed(Value):
@@ -194,6 +199,10 @@ class Hello(Value):
     """The lock of that grant: another one would be another election. Empty: there was none."""
     cgroup: str = ""
     """The directory of the cgroup below which the commands run, if they have any; it may not exist."""
+    restarts: int = 0
+    """How often the command was started again."""
+    electors: int = 0
+    """How many electors there were before this one."""
 
 
 class Ack(Value):
@@ -207,6 +216,8 @@ class Spawned(Value):
     """keeper → elector: the command runs; its pidfd comes with this."""
 
     pid: int
+    restarts: int = 0
+    """How often it was started again."""
 
 
 class Ready(Value):

@@ -15,6 +15,7 @@ from awaitelect.elector.loop import ElectionLoop
 from awaitelect.errors import ConfigError
 from awaitelect.logs import Log
 from awaitelect.protocol import Hello
+from awaitelect.status.journal import Journal
 from awaitelect.stores import LeaseStore
 
 
@@ -39,12 +40,13 @@ async def elect(loaded: Loaded, hello: Hello, channel: Channel, log: Log) -> int
             [f"the lock has changed from {hello.lock} to {store.lock}: that needs a restart of awaitelect"]
         )
     log.configure(loaded.settings.log.level, loaded.settings.log.format, lock=store.lock)
-    loop = ElectionLoop(election, store, channel, TreeGuard(hello.instance, log, channel.keeper, hello.cgroup), log)
+    guard = TreeGuard(hello.instance, log, channel.keeper, hello.cgroup)
+    loop = ElectionLoop(election, store, channel, guard, log, Journal(hello), loaded.name)
     listen = loaded.settings.status.listen
     if listen:
         from awaitelect.status import http
 
-        serving = asyncio.create_task(http.serve(listen.host or None, listen.port, loop.snapshot, log))
+        serving = asyncio.create_task(http.serve(listen, loop.snapshot, log))
         status = await loop.run()
         serving.cancel()
         return status

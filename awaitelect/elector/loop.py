@@ -18,6 +18,7 @@ from awaitelect.elector.channel import Channel
 from awaitelect.elector.guard import TreeGuard
 from awaitelect.errors import EXIT_INTERNAL, Conflict, StoreUnavailable
 from awaitelect.logs import Log
+from awaitelect.status.journal import Journal
 from awaitelect.status.snapshot import Snapshot
 from awaitelect.stores import LeaseStore
 
@@ -35,13 +36,25 @@ _EVENTS: dict[type, Callable[[Any], messages.Event]] = {
 class ElectionLoop:
     """One election, from the start to the end of this elector."""
 
-    def __init__(self, election: Election, store: LeaseStore, channel: Channel, guard: TreeGuard, log: Log) -> None:
+    def __init__(
+        self,
+        election: Election,
+        store: LeaseStore,
+        channel: Channel,
+        guard: TreeGuard,
+        log: Log,
+        journal: Journal,
+        name: str = "",
+    ) -> None:
+        """`name`: the election's, for people."""
         self._election, self._store, self._channel, self._guard, self._log = election, store, channel, guard, log
+        self._journal, self._name = journal, name
+        self._told = protocol.Alive()
+        """How things stood when the keeper was last told."""
         self._alarm = clock.Alarm()
         self._tasks: set[asyncio.Task[None]] = set()
         self._watching = False
         self._is_alone = False  # the keeper is no more
-        self._is_ready = False
         self._left: asyncio.Future[int] | None = None
 
     async def run(self) -> int:
@@ -56,24 +69,24 @@ class ElectionLoop:
 
     def snapshot(self) -> Snapshot:
         """How things stand."""
-        one = self._election
-        record = one.view.record
-        return Snapshot(
-            state=one.state,
-            lock=self._store.lock,
-            identity=one.identity,
-            holder=record.holder if record else "",
-            lease_duration=one.timing.lease_duration,
-            renewed_at=one.term.sent_at if one.term else None,
-            is_ready=self._is_ready,
-        )
+        return self._journal.snapshot(self._election, self._store.lock, self._name)
 
     # ------------------------------------------------------------------ events in
 
     def _feed(self, event: messages.Event) -> None:
-        for action in self._election.handle(event, clock.now()):
+        now, before = clock.now(), self._election.state
+        actions = self._election.handle(event, now)
+        for action in actions:
             self._perform(action)
         self._alarm.set(self._election.wake_at)
+        self._journal.note(event, before, actions, self._election, now)
+        self._tell()
+
+    def _tell(self) -> None:
+        """Tell the keeper how things stand, where that has changed."""
+        alive = self._journal.alive(self._election)
+        if alive != self._told and self._channel.send(alive):
+            self._told = alive
 
     def _ring(self) -> None:
         self._alarm.clear()
@@ -86,14 +99,14 @@ class ElectionLoop:
                 heard = self._channel.receive()
             except EOFError:
                 self._is_alone = True
+                self._journal.keeper_died()
                 asyncio.get_running_loop().remove_reader(self._channel)
                 self._feed(messages.KeeperDied())
                 return
             if heard is None:
                 return
             message, fds = heard
-            if isinstance(message, (protocol.Spawned, protocol.Gone, protocol.Ready)):
-                self._is_ready = isinstance(message, protocol.Ready) and message.is_ready
+            self._journal.heard(message)
             if isinstance(message, protocol.Spawned) and fds:
                 self._guard.know_command(fds[0])
             event = _EVENTS.get(type(message))
