@@ -10,6 +10,7 @@ import os
 import random
 import select
 import signal
+import sys
 from collections.abc import Iterable
 from typing import NoReturn
 
@@ -343,9 +344,11 @@ class Keeper:
         try:
             self._elector.spawn(hello, now, launched)
         except OSError as error:
-            self._log.error(f"cannot start the elector: {error.strerror}")
+            self._log.error(f"cannot start the elector with {sys.executable}: {error.strerror}")
             self._elector.spawned_at = now
             self._elector.ended(now)
+            if self._guard is None and self._elector.early_deaths >= FIRST_TRIES:
+                self._status = EXIT_INTERNAL
             return
         if self._guard is None:
             return
