@@ -34,9 +34,6 @@ PATIENCE = 0.3
 """Seconds that a keeper which has let its date pass has to notice it before it is taken for dead."""
 
 
-_SCARCE = "cannot execute the command: its limits (ulimits.as, ulimits.data) leave too little memory"
-
-
 class Shim(Value):
     """A shim that waits."""
 
@@ -134,12 +131,7 @@ def _live(
         if cgroup:
             cgroup.leave()
         os._exit(0)
-    order, scarce = json.loads(line), json.dumps({"reason": _SCARCE, "status": EXIT_NOT_EXECUTABLE}).encode()
-    try:
-        verdict = json.dumps(_become(order, caught, terminal, keeper)).encode()
-    except MemoryError:
-        verdict = scarce
-    os.write(verdict_fd, verdict)
+    os.write(verdict_fd, json.dumps(_become(json.loads(line), caught, terminal, keeper)).encode())
     os._exit(EXIT_NOT_EXECUTABLE)
 
 
