@@ -91,7 +91,7 @@ def apply(attributes: Attributes) -> None:
 
 
 def give_pipes(attributes: Attributes) -> None:
-    """Let the user open standard input, output and error by their names where they are pipes: to be called before `apply`.
+    """Let the user open standard input, output and error by their names where they are pipes. Before `apply`.
 
     Pipes belong to who made them, so that /dev/stderr would be closed to any other user.
     """
