@@ -57,7 +57,7 @@ def tidy(above: str) -> None:
     """Kill and remove what dead instances have left in cgroups below this directory.
 
     Where an instance's processes were all killed in the same moment nobody was left to do it, and what had emptied its
-    environment may run still. One that is just being made may be removed too: `hold` tells its maker.
+    environment may run still.
     """
     try:
         found = [one.path for one in os.scandir(above) if one.name.startswith(PREFIX)]
@@ -66,6 +66,8 @@ def tidy(above: str) -> None:
     for path in found:
         one = Cgroup(path)
         try:
+            if not [below for below in os.scandir(path) if below.is_dir()]:
+                continue  # it is just being made: its instance holds it before the first run gets one below it
             one.hold()
         except OSError:
             continue  # its instance is alive

@@ -21,9 +21,6 @@ from awaitelect.keeper.terminal import Terminal
 from awaitelect.protocol import MARK, CommandSettings, Grant
 from awaitelect.values import as_dict
 
-TRIES = 3
-"""To make a cgroup for our runs."""
-
 SERVICE_MANAGERS = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 """Variables by which a service manager speaks with the process that it has started."""
 
@@ -83,20 +80,6 @@ def _made(path: str) -> Cgroup:
     return one
 
 
-def _held(path: str) -> Cgroup:
-    """Made and held, though another instance that starts now may take it for a leftover before it is held."""
-    for tries_left in range(TRIES, 0, -1):
-        one = _made(path)
-        try:
-            one.hold()
-            break
-        except (BlockingIOError, FileNotFoundError):
-            one.close()
-            if tries_left == 1:
-                raise
-    return one
-
-
 class Command:
     """One command, run after run; at most one run at a time."""
 
@@ -142,7 +125,9 @@ class Command:
             return "no cgroup of version 2 is in sight"
         try:
             if self._base is None:
-                self._base = _held(self.place)
+                base = _made(self.place)
+                base.hold()
+                self._base = base
                 cgroup.tidy(os.path.dirname(self.place))
         except OSError as error:
             return f"{os.path.dirname(self.place)}: {error.strerror}"

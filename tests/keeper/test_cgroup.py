@@ -168,3 +168,13 @@ def test_a_folder_that_is_no_cgroup_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PermissionError):
         Cgroup(str(tmp_path / "folder")).create()
     assert not (tmp_path / "folder").exists()
+
+
+@needs_cgroup
+def test_one_that_is_just_being_made_is_no_leftover(cgroup: Cgroup) -> None:
+    """Else an instance that starts beside another one would have lost it before it could say that it is alive."""
+    new = Cgroup(f"{cgroup.path}/awaitelect-new")
+    new.create()
+    tidy(cgroup.path)
+    new.hold()
+    new.close()
