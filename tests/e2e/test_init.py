@@ -458,7 +458,8 @@ def test_what_the_command_inherits_is_the_same_at_each_start(fleet: Fleet, file_
     """P11: the first run and the fifth: no mask, no disposition and no descriptor of ours."""
     path = fleet.folder / "seen"
     script = (
-        "import os, sys; lines = [line for line in open('/proc/self/status') if line[:5] in ('SigPn', 'SigBl', 'SigIg', 'SigCg')]; "
+        "import os, sys; kinds = ('SigPn', 'SigBl', 'SigIg', 'SigCg'); "
+        "lines = [line for line in open('/proc/self/status') if line[:5] in kinds]; "
         "print(*lines, sorted(os.listdir('/proc/self/fd')), file=open(sys.argv[1], 'a'), sep=''); sys.exit(1)"
     )
     settings = {"restart": {"max_restarts": 4, "on_give_up": "exit", "backoff": {"initial": "1ms", "max": "1ms"}}}

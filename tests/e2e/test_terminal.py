@@ -342,6 +342,7 @@ def test_a_follower_can_be_suspended_too(fleet: Fleet, file_lock: Lock, shell: S
     shell.shows("following")
     shell.type("\x1a")
     shell.shows("Stopped")
+    shell.shows("ready> ")
     shell.type("fg\n")
     eventually(lambda: state_of(shell.job) == "S", "it goes on")
     shell.type("\x03")
@@ -388,10 +389,10 @@ def test_a_suspended_job_whose_lease_is_lost_ends_for_the_shell_too(
     watched = Watched(shell.run_actor())
     shell.type("\x1a")
     shell.shows("ready> ")
+    job = Watched(shell.job)
     taken = now()
     file_lock.take("intruder")
     assert watched.wait() < taken + 1
-    job = Watched(shell.job)
     job.wait()
     shell.type("\n")
     shell.shows("Exit 75")
@@ -417,6 +418,7 @@ def test_a_stopped_keeper_stops_the_job_and_goes_on_with_it(fleet: Fleet, file_l
     keeper = shell.keeper
     kill(keeper, signal.SIGSTOP)
     shell.shows("Stopped")
+    shell.shows("ready> ")
     shell.type("fg\n")
     eventually(lambda: state_of(keeper) == "S", "it goes on")
     renews(file_lock, 3)
@@ -452,6 +454,7 @@ def test_without_an_election_the_command_is_a_job_like_any_other(fleet: Fleet, f
     shell.shows("up-and-running\r\n")
     shell.type("\x1a")
     shell.shows("Stopped")
+    shell.shows("ready> ")
     shell.type("fg\n")
     eventually(lambda: shell.foreground != shell.process.pid and state_of(shell.job) == "S", "it goes on")
     shell.type("a line\n")
@@ -508,6 +511,7 @@ def test_a_make_like_parent_is_suspended_with_it(fleet: Fleet, file_lock: Lock, 
     pid = eventually(lambda: shell.entries("start"), "the command starts")[0].pid
     shell.type("\x1a")
     shell.shows("Stopped")
+    shell.shows("ready> ")
     assert state_of(pid) == "T"
     renews(file_lock, 3)
     shell.type("fg\n")
