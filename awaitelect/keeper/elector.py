@@ -26,6 +26,8 @@ class Elector:
 
     def __init__(self) -> None:
         self.pid: int | None = None
+        self.spawned = 0
+        """How many there have been."""
         self.spawned_at = 0.0
         self.heard_at = 0.0
         """The instant of its last message, or of its start."""
@@ -48,6 +50,7 @@ class Elector:
         self.close()
         self.pid, self._socket, self.restart_at = pid, socket.socket(fileno=fd), None
         self.spawned_at = self.heard_at = now
+        self.spawned += 1
         self.has_spoken = self._is_measured = False
         self.send(hello)
 

@@ -41,6 +41,17 @@ class Phase(StrEnum):
     ENDED = "ended"
 
 
+_STANDINGS = {
+    Phase.STARTING: "the command is about to start",
+    Phase.STOPPING: "the command is being stopped",
+    Phase.KILLING: "the command is being killed",
+    Phase.CLEANING: "the command has ended",
+    Phase.BACKOFF: "the command is started again after a pause",
+    Phase.HELD: "the command has failed too often, and is not started again",
+    Phase.GIVEN_UP: "the command has failed too often: others go first",
+}
+
+
 class Start(Value):
     """Start the command, unless the grant's `term_by` has passed by the time of the exec."""
 
@@ -188,6 +199,13 @@ class Guard:
     def is_ready(self) -> bool:
         """The command runs and is ready for its users."""
         return self.phase == Phase.RUNNING and self._health is not None and self._health.is_ready
+
+    @property
+    def standing(self) -> str:
+        """How the command does, in words; empty where none is meant to run."""
+        if self.phase == Phase.RUNNING:
+            return "the command runs" if self.is_ready else "the command runs, and is not ready yet"
+        return _STANDINGS.get(self.phase, "")
 
     @property
     def wake_at(self) -> float | None:

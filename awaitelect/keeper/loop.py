@@ -12,20 +12,23 @@ import select
 import signal
 import sys
 from collections.abc import Iterable
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from awaitelect import attributes, clock, protocol
 from awaitelect.core.restart import exit_status
 from awaitelect.errors import EXIT_CONFIG, EXIT_INTERNAL, EXIT_NOT_EXECUTABLE
 from awaitelect.keeper import command, guard, reaper, signals, tree
 from awaitelect.keeper.attendant import Attendants
-from awaitelect.keeper.elector import Elector
+from awaitelect.keeper.elector import LONGEST_PAUSE, SILENCE, STARTUP, Elector
 from awaitelect.keeper.guard import Guard, Phase
 from awaitelect.keeper.notify import Notices
 from awaitelect.keeper.oom import OomCounter
 from awaitelect.keeper.terminal import Terminal
 from awaitelect.keeper.termination import Termination
 from awaitelect.logs import Log
+
+if TYPE_CHECKING:
+    from awaitelect.keeper.systemd import ServiceManager
 
 ELECTOR_TIME = 5.0
 """Seconds that the elector has for the release once the command is gone."""
@@ -34,6 +37,9 @@ PATIENCE_SHARE, PATIENCE_SLACK = 0.6, 0.5
 each request, and with the usual retry period (a fifth of the deadline) one without an answer ends at three fifths."""
 REAP_TIME = 1.0
 """Seconds that what was killed at the end has to be gone: nothing may hold us up for ever."""
+PROGRESS = SILENCE + STARTUP + LONGEST_PAUSE
+"""Seconds without a word of an elector about the lease, after which we give a service manager no sign of life any more:
+by then a hung one has been replaced, and so has its successor. A hung keeper gives none anyway."""
 FIRST_TRIES = 3
 """So many electors may die without a word before the keeper gives up."""
 
@@ -76,6 +82,15 @@ class Keeper:
         self._bad_configuration = False
         self._disabled = False
         """The election was switched off in the file since we began: as good as a broken one."""
+        self._standing = protocol.Alive()
+        """How things stand with the lease, as the elector last said."""
+        self._progress_at = clock.now()
+        """When an elector last spoke of the lease."""
+        self._service: ServiceManager | None = None
+        if os.environ.get("NOTIFY_SOCKET"):
+            from awaitelect.keeper.systemd import ServiceManager
+
+            self._service = ServiceManager(os.environ, os.getpid(), self._progress_at)
 
     def run(self, launched: tuple[int, int] | None = None) -> int:
         """Keep the promise until the end. Returns the exit status. `launched`: pid and socket of the first elector."""
@@ -108,6 +123,7 @@ class Keeper:
             if self._elector.fileno() in ready:
                 self._take_messages()
             self._settle()
+            self._report()
         self._clean_up()
         if self._passing:
             self._pass_through()
@@ -147,6 +163,8 @@ class Keeper:
 
     def _wake_at(self) -> float | None:
         dates = [self._end_by, self._guard.wake_at if self._guard else None]
+        if self._service:
+            dates.append(self._service.wake_at)
         if self._elector.pid is None:
             dates.append(self._elector.restart_at)
         elif self._end_by is None:
@@ -272,6 +290,10 @@ class Keeper:
                 self._log.info(f"the command says: {notice['STATUS'][:500]}")
             if notice.get("READY") == "1":
                 self._perform(self._guard.on_notified(now))
+                if self._service:
+                    self._service.ready(now)
+            elif notice.get("RELOADING") == "1" and self._service:
+                self._service.reloading(now)
 
     def _shut_down(self, number: int) -> None:
         if self._guard is None:  # nothing is held before the settings have come
@@ -311,7 +333,7 @@ class Keeper:
         if not verdict:
             assert self._command.main is not None
             self._log.info(f"command started, pid {self._command.main.pid}")
-            self._elector.send(protocol.Spawned(self._command.main.pid), self._command.main.pidfd)
+            self._elector.send(protocol.Spawned(self._command.main.pid, self._guard.restarts), self._command.main.pidfd)
             self._perform(self._guard.on_executed(now))
             self._prepare()
             return
@@ -334,6 +356,8 @@ class Keeper:
             self._argv,
             grant.environment.get("AWAITELECT_LOCK", "") if grant else "",
             self._command.place,
+            self._guard.restarts if self._guard else 0,
+            self._elector.spawned,
         )
         if len(protocol.encode(hello)) > protocol.MAX_MESSAGE:
             self._log.error(f"the command line is longer than the {protocol.MAX_MESSAGE} bytes that can be handled")
@@ -353,7 +377,7 @@ class Keeper:
         if self._guard is None:
             return
         if self._guard.is_alive and self._command.main and not self._command.is_pending:
-            self._elector.send(protocol.Spawned(self._command.main.pid), self._command.main.pidfd)
+            self._elector.send(protocol.Spawned(self._command.main.pid, self._guard.restarts), self._command.main.pidfd)
             if self._guard.is_ready:
                 self._elector.send(protocol.Ready())
         elif self._guard.is_alive:
@@ -389,11 +413,15 @@ class Keeper:
     def _take_messages(self) -> None:
         for message in self._elector.receive(clock.now()):
             now = clock.now()
+            if isinstance(message, (protocol.Alive, protocol.Grant)):
+                self._progress_at = now
             if isinstance(message, protocol.Settings):
                 self._elector_said = ""
                 self._take_settings(message.command)
             elif isinstance(message, protocol.Failed):
                 self._elector_said = message.reason
+            elif isinstance(message, protocol.Alive):
+                self._standing = message if message.status else self._standing
             elif self._guard is None:
                 continue
             elif isinstance(message, protocol.Grant):
@@ -562,6 +590,25 @@ class Keeper:
         else:
             self._status = 0
 
+    # ------------------------------------------------------------------ who has started us
+
+    def _report(self) -> None:
+        """Tell the service manager how things stand, if one listens."""
+        service, guard_ = self._service, self._guard
+        if service is None:
+            return
+        now = clock.now()
+        phase = guard_.phase if guard_ else Phase.IDLE
+        if self._told_by or self._leave or phase == Phase.ENDED:
+            service.stopping(now)
+        elif service.is_reloading and phase != Phase.RUNNING:
+            service.ready(now)  # the command that had begun to reload has gone, and will not say that it is done
+        elif self._standing.state and not service.is_ready:
+            service.ready(now)
+        said = [self._standing.status, guard_.standing if guard_ else ""]
+        service.show("; ".join(one for one in said if one), now)
+        service.on_wake(now, self._progress_at + PROGRESS)
+
     # ------------------------------------------------------------------ the end
 
     def _cause(self) -> str:
@@ -577,6 +624,8 @@ class Keeper:
 
     def _clean_up(self) -> None:
         """End what is left of us, and reap it."""
+        if self._service and not self._passing:
+            self._service.stopping(clock.now())
         self._attendants.abandon_all()
         if self._elector.pid is not None:
             self._elector.kill()  # before its socket is closed, which it would take for our death
@@ -612,6 +661,8 @@ class Keeper:
             attributes.give_pipes(settings)
             attributes.apply(settings)
             tree.resign_as_subreaper()
+            if self._service:
+                self._service.pass_on(clock.now(), speaks=settings.ready == "notify")
             self._terminal.give_to(os.getpgrp())
             signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
             for number in self._signals.take():
