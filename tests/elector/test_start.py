@@ -62,12 +62,14 @@ def test_the_settings_are_its_first_word(elector: Started, tmp_path: Path) -> No
 
 
 def test_a_bad_configuration_is_78_and_every_problem_a_line(elector: Started, tmp_path: Path) -> None:
-    """Without one message: the keeper has nothing to act on."""
+    """Without settings: the keeper has nothing to act on, and learns why."""
     path = tmp_path / "broken.yaml"
     path.write_text("restart: {polcy: x}\nlog: {level: loud}\n")
     elector.greet("true", config=str(path))
     assert elector.process.wait(30) == 78
     assert "restart.polcy" in elector.stderr and "log.level" in elector.stderr
+    failed = elector.hears()
+    assert isinstance(failed, protocol.Failed) and "restart.polcy" in failed.reason
     assert elector.keeper.recv(1) == b""
 
 
