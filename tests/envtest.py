@@ -171,11 +171,20 @@ class ControlPlane:
                     f"--service-account-signing-key-file={keys}/account.key",
                     "--service-cluster-ip-range=10.0.0.0/24",
                     "--endpoint-reconciler-type=none",
+                    *_gates(),
                     *audit,
                     *self._arguments,
                 ],
             ),
         ]
+
+
+def _gates() -> list[str]:
+    """What each newer server does, and one of 1.20 only when asked: a node's name and all conditions of a slice."""
+    program = str((assets() or Path()) / "kube-apiserver")
+    version = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
+    gates = "EndpointSliceNodeName=true,EndpointSliceTerminatingCondition=true"
+    return [f"--feature-gates={gates}"] if version.startswith("Kubernetes v1.20.") else []
 
 
 def write_kubeconfig(path: Path, server: str, user: dict[str, Any], ca: str | None, namespace: str | None) -> None:

@@ -29,6 +29,14 @@ _SECONDS = {
     "RETRY_PERIOD": ("election.retry_period", 2),
 }
 
+_SERVICE = {
+    "SERVICE_NAME": "service.name",
+    "SERVICE_NAMESPACE": "service.namespace",
+    "POD_IP": "service.pod_ip",
+    "NODE_NAME": "service.node_name",
+}
+_PORT_KEYS = {"name": "name", "port": "port", "protocol": "protocol", "appprotocol": "app_protocol"}
+
 _ATOI = re.compile(r"[+-]?[0-9]+", re.ASCII)
 
 
@@ -73,11 +81,42 @@ def read(environ: Mapping[str, str]) -> Compat:
         found.values["status.listen"] = (environ[PREFIX + "STATUS_ENDPOINT"], PREFIX + "STATUS_ENDPOINT")
     _durations(environ, found)
     if environ.get(PREFIX + "SERVICE_NAME"):
-        found.warnings.append(
-            f"{PREFIX}SERVICE_NAME: the routing of a Service to the leader is not available in this version; "
-            f"{PREFIX}SERVICE_* is ignored"
-        )
+        _service(environ, found)
     return found
+
+
+def _service(environ: Mapping[str, str], found: Compat) -> None:
+    for name, key in _SERVICE.items():
+        value = environ.get(PREFIX + name, "")
+        if value:
+            found.values[key] = (value, PREFIX + name)
+    ports = PREFIX + "SERVICE_PORTS_JSON"
+    found.values["service.ports"] = (ports_of_json(environ.get(ports, "")), ports)
+
+
+def ports_of_json(text: str) -> Any:
+    """The ports in JSON as Go reads it: keys in any case, unknown ones ignored, null as if not said.
+
+    The text itself where it is no JSON: whoever judges it will say so.
+    """
+    import json  # Only routing needs it.
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is no JSON")
+
+    try:
+        ports = json.loads(text, object_pairs_hook=tuple, parse_constant=refuse)
+    except (ValueError, RecursionError):
+        return text
+    if ports is None:
+        return []
+    # An object is a tuple of pairs here: of two keys that differ in case only, the later one counts.
+    if not isinstance(ports, list) or any(not isinstance(one, tuple) for one in ports):
+        return text
+    return [
+        {_PORT_KEYS[key.casefold()]: value for key, value in one if key.casefold() in _PORT_KEYS and value is not None}
+        for one in ports
+    ]
 
 
 def _durations(environ: Mapping[str, str], found: Compat) -> None:

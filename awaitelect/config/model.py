@@ -15,6 +15,7 @@ from awaitelect.config.kinds import DURATION, FLAG, Kind, choice_kind, number_ki
 from awaitelect.config.listen import LISTEN, Listen
 from awaitelect.config.probe_kind import PROBE
 from awaitelect.config.process_kinds import COMMAND, ENV, ENV_FILES, EXIT_CODES, REWRITE, SIGNAL, UMASK, EnvFile
+from awaitelect.config.service_kinds import ADDRESS, LABEL_KEY, LABEL_VALUE, PORTS, Port
 from awaitelect.protocol import TERMINATION_LOG, Probe
 from awaitelect.values import Value
 
@@ -27,6 +28,11 @@ _OBJECT = text_kind(
     "a name as Kubernetes has them: lower-case letters, digits, '-' and '.'", rf"{_LABEL}(\.{_LABEL})*", 253
 )
 _NAMESPACE = text_kind("a namespace: lower-case letters, digits and '-', 63 at most", _LABEL, 63)
+_SERVICE = text_kind(
+    "the name of a Service: lower-case letters, digits and '-', 63 at most, a letter first",
+    r"[a-z]([a-z0-9-]*[a-z0-9])?",
+    63,
+)
 
 OnLost = Literal["follow", "exit"]
 Backend = Literal["kubernetes", "file"]
@@ -36,6 +42,7 @@ KillMode = Literal["mixed", "group", "process", "tree"]
 InCgroup = Literal["auto", "off"]
 Target = Literal["main", "group"]
 Readiness = Literal["exec", "notify", "probe"]
+ServiceApi = Literal["auto", "endpointslices", "endpoints"]
 Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["auto", "text", "json", "logfmt"]
 
@@ -174,11 +181,50 @@ class TerminationMessage(Value):
     """How many of the last lines that the command wrote to stderr; 0: none, and its stderr does not pass through awaitelect."""  # noqa: E501
 
 
+class Service(Value):
+    """The Service, without a selector, whose traffic goes to the leader."""
+
+    name: Annotated[str | None, _SERVICE] = None
+    """The name of the Service; without one nothing is routed."""
+    namespace: Annotated[str | None, _NAMESPACE] = None
+    """The Service's namespace; by default that of the lock."""
+    api: Annotated[ServiceApi, choice_kind(*get_args(ServiceApi))] = "auto"
+    """What is written: `endpointslices`, `endpoints`, or, with `auto`, EndpointSlices where that is allowed and else Endpoints."""  # noqa: E501
+    ports: Annotated[tuple[Port, ...], PORTS] = ()
+    """The ports that the command serves, named as the Service's ports are; without any, only its address is told."""
+    pod_ip: Annotated[str | None, ADDRESS] = None
+    """The address that traffic goes to, IPv4 or IPv6; by default `POD_IP`."""
+    node_name: Annotated[str | None, _OBJECT] = None
+    """The node of that address, for routing by topology and to itself; by default `NODE_NAME`."""
+
+
+class Pod(Value):
+    """The pod that this instance runs in."""
+
+    name: Annotated[str | None, _OBJECT] = None
+    """The pod's name; by default `POD_NAME`."""
+    namespace: Annotated[str | None, _NAMESPACE] = None
+    """The pod's namespace; by default `POD_NAMESPACE`, else that of the lock."""
+    uid: Annotated[str | None, _LINE] = None
+    """The pod's uid, by which `kubectl describe pod` finds its Events; by default `POD_UID`, else the API server is asked."""  # noqa: E501
+
+
+class PodLabel(Value):
+    """A label on this instance's own pod that says whether it leads."""
+
+    key: Annotated[str | None, LABEL_KEY] = None
+    """The key of the label, such as `awaitelect.io/role`; without one no pod is labelled."""
+    leader: Annotated[str, LABEL_VALUE] = "leader"
+    """The label's value while this instance leads, until it begins to step down."""
+    follower: Annotated[str, LABEL_VALUE] = "follower"
+    """The label's value otherwise."""
+
+
 class Status(Value):
-    """The status page."""
+    """The status pages."""
 
     listen: Annotated[Listen | None, LISTEN] = None
-    """The address of the status page and metrics such as `:9999`; empty: none."""
+    """The address of the status pages and metrics such as `:9999`, which is all addresses in a pod and this machine's own elsewhere; empty: none."""  # noqa: E501
 
 
 class Log(Value):
@@ -228,6 +274,11 @@ class Settings(Value):
     probes: Probes = Probes()
     hooks: Hooks = Hooks()
     termination_message: TerminationMessage = TerminationMessage()
+    service: Service = Service()
+    pod: Pod = Pod()
+    pod_label: PodLabel = PodLabel()
+    events: Flag = False
+    """Whether Events on the Lease and on the pod tell of leadership that begins and ends, worded as by client-go."""
     status: Status = Status()
     log: Log = Log()
 

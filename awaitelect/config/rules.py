@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Container, Mapping
 
-from awaitelect.config.model import LEAVES, Settings
+from awaitelect.config.model import LEAVES, Settings, value_of
 from awaitelect.core.lease import Timing
 from awaitelect.protocol import KILL_LEAD
 
 _TIMING = re.compile(r"\b(?:lease_duration|renew_deadline|retry_period|kill_margin)\b")
 
 DURATIONS = ("election.lease_duration", "election.renew_deadline", "election.retry_period", "election.kill_margin")
+
+PUBLISHED = ("service.name", "pod_label.key", "events")
+"""The settings that ask for something to be published on the cluster."""
 
 
 def timing_of(settings: Settings) -> Timing:
@@ -38,6 +41,7 @@ def problems(
     if settings.election.enabled:
         found += _lock(settings, origins, unknown)
         found += _timing(settings, origins, unknown)
+        found += _published(settings, origins, unknown)
     if settings.start.ready == "probe" and not settings.start.probe and "start.probe" not in unknown:
         found.append(
             f"start.probe: missing, and start.ready is probe ({origins['start.ready']}); expected one such as "
@@ -70,6 +74,27 @@ def _lock(settings: Settings, origins: Mapping[str, str], unknown: Container[str
     ]
 
 
+def _published(settings: Settings, origins: Mapping[str, str], unknown: Container[str]) -> list[str]:
+    asked = [key for key in PUBLISHED if value_of(settings, key)]
+    found = []
+    if settings.lock.backend == "file" and "lock.backend" not in unknown:
+        found += [
+            f"{key} ({origins[key]}): needs a cluster, and lock.backend is file ({origins['lock.backend']}); expected "
+            "lock.backend kubernetes"
+            for key in asked
+        ]
+    for key, needed, variable in (
+        ("service.name", "service.pod_ip", "POD_IP"),
+        ("pod_label.key", "pod.name", "POD_NAME"),
+    ):
+        if key in asked and not value_of(settings, needed) and needed not in unknown:
+            found.append(
+                f"{needed}: missing, and {key} is {value_of(settings, key)} ({origins[key]}); expected {needed} in the "
+                f"file, {LEAVES[needed].variable}, or {variable} from the downward API"
+            )
+    return found
+
+
 def _timing(settings: Settings, origins: Mapping[str, str], unknown: Container[str]) -> list[str]:
     if any(key in unknown for key in DURATIONS):
         return []
@@ -100,6 +125,11 @@ def warnings(settings: Settings, origins: Mapping[str, str], is_set: Callable[[s
         # With nothing but defaults it would be said at every start, to people who chose none of it.
         found += _grace(settings, origins) if any(map(is_set, concerned)) else []
     found += _supervision(settings, origins, is_set)
+    for section, needed in (("service", "service.name"), ("pod_label", "pod_label.key")):
+        if not value_of(settings, needed) or not settings.election.enabled:
+            why = f"{needed} is not set" if settings.election.enabled else "election.enabled is false"
+            idle = [key for key in LEAVES if key.startswith(f"{section}.") and is_set(key)]
+            found += [f"{_named(idle, origins)}: without effect while {why}"] if idle else []
     if settings.restart.policy == "never":
         keys = (key for key in LEAVES if re.match(r"restart\.(backoff|max_restarts|on_give_up)", key))
         found += [inert(key, "restart.policy", "never") for key in keys if is_set(key)]

@@ -24,8 +24,21 @@ from awaitelect.protocol import MAX_MESSAGE, BackoffSettings, CommandSettings
 from awaitelect.values import Value, as_dict, changed
 
 DEFAULT = "default"
+DRAIN_TIME = 1.0
+"""Seconds that the stop of the command waits at most until the Service's traffic is off."""
 
 _NO_COMMAND = "command: missing; expected a program and its arguments on the command line, in the file, or in "
+
+_DOWNWARD = {
+    "POD_IP": "service.pod_ip",
+    "NODE_NAME": "service.node_name",
+    "POD_NAME": "pod.name",
+    "POD_NAMESPACE": "pod.namespace",
+    "POD_UID": "pod.uid",
+}
+"""What a pod learns by the usual variables of the downward API."""
+_USES = {"service": ("service.name",), "pod": ("service.name", "pod_label.key", "events")}
+"""What has to be asked for, by section, for these variables to matter."""
 
 
 class Loaded(Value):
@@ -104,6 +117,7 @@ class Loaded(Value):
             start_timeout=one.start.timeout,
             start_probe=one.start.probe,
             liveness=one.probes.liveness,
+            drain_timeout=DRAIN_TIME if one.service.name else 0.0,
             termination_path=os.path.abspath(one.termination_message.path),
             termination_lines=one.termination_message.stderr_lines,
             renew_deadline=one.election.renew_deadline,
@@ -196,6 +210,9 @@ class _Merge:
             return
         if namespace:
             self.found.setdefault("lock.namespace", Found(namespace, "POD_NAMESPACE"))
+        for variable, key in _DOWNWARD.items():
+            if self.environ.get(variable) and any(one in self.found for one in _USES[key.split(".")[0]]):
+                self.found.setdefault(key, Found(self.environ[variable], variable))
         if lock_from is not None and lock_from.value is not None:
             self.found.setdefault("election.name", Found(lock_from.value, "default: of lock.name"))
 

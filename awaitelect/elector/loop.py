@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from awaitelect import clock, protocol
 from awaitelect.core import messages
@@ -21,6 +21,9 @@ from awaitelect.logs import Log
 from awaitelect.status.journal import Journal
 from awaitelect.status.snapshot import Snapshot
 from awaitelect.stores import LeaseStore
+
+if TYPE_CHECKING:
+    from awaitelect.publish.publisher import Publisher
 
 SLACK = 0.5
 """Seconds over its time-out after which a store that has not answered is taken for one that never will."""
@@ -45,10 +48,11 @@ class ElectionLoop:
         log: Log,
         journal: Journal,
         name: str = "",
+        publisher: Publisher | None = None,
     ) -> None:
         """`name`: the election's, for people."""
         self._election, self._store, self._channel, self._guard, self._log = election, store, channel, guard, log
-        self._journal, self._name = journal, name
+        self._journal, self._name, self._publisher = journal, name, publisher
         self._told = protocol.Alive()
         """How things stood when the keeper was last told."""
         self._alarm = clock.Alarm()
@@ -80,6 +84,8 @@ class ElectionLoop:
             self._perform(action)
         self._alarm.set(self._election.wake_at)
         self._journal.note(event, before, actions, self._election, now)
+        if self._publisher:
+            self._publisher.note(self._election)
         self._tell()
 
     def _tell(self) -> None:
@@ -107,11 +113,24 @@ class ElectionLoop:
                 return
             message, fds = heard
             self._journal.heard(message)
+            if self._publisher:
+                self._publish(self._publisher, message)
             if isinstance(message, protocol.Spawned) and fds:
                 self._guard.know_command(fds[0])
             event = _EVENTS.get(type(message))
             if event:
                 self._feed(event(message))
+
+    def _publish(self, publisher: Publisher, message: protocol.Message) -> None:
+        publisher.heard(message)
+        if isinstance(message, protocol.Ready):  # no event of the election follows
+            publisher.note(self._election)
+            if not message.is_ready:
+                self._begin(self._drain(publisher))
+
+    async def _drain(self, publisher: Publisher) -> None:
+        if await publisher.drained():
+            self._channel.send(protocol.Drained())
 
     # ------------------------------------------------------------------ actions out
 
@@ -130,7 +149,10 @@ class ElectionLoop:
             case messages.Report():
                 self._log.write(action.level, action.text)
             case messages.Leave():
-                self._leave(action)
+                if self._publisher:
+                    self._begin(self._close_and_leave(self._publisher, action))
+                else:
+                    self._leave(action)
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -197,6 +219,8 @@ class ElectionLoop:
         end_by = clock.now() + self._election.timing.lease_duration
         try:
             if await self._guard.kill_tree(start_by, end_by):
+                if self._publisher:
+                    self._publisher.command_gone()
                 self._feed(messages.TreeKilled())
                 return
         except OSError as error:
@@ -217,6 +241,13 @@ class ElectionLoop:
                 "AWAITELECT_LOCK": self._store.lock,
             },
         )
+
+    async def _close_and_leave(self, publisher: Publisher, action: messages.Leave) -> None:
+        """The keeper ends us as soon as it is told: what is being published comes first, within its bound."""
+        try:
+            await publisher.close()
+        finally:
+            self._leave(action)
 
     def _leave(self, action: messages.Leave) -> None:
         self._channel.send(protocol.Leave(action.status, action.reason))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from awaitelect.config.compat import atoi
+from awaitelect.config.service_kinds import Port
 from awaitelect.config.sources import Loaded, load
 from awaitelect.errors import ConfigError
 
@@ -98,12 +99,48 @@ def test_durations_that_it_accepts_are_accepted() -> None:
     assert loaded.warnings[0].startswith("election.kill_margin is 0.5s rather than 1s, to fit between")
 
 
-@pytest.mark.parametrize("name", ["SERVICE_NAME"])
-def test_routing_is_said_to_be_missing_once(name: str) -> None:
-    """Traffic would not follow the leader, which must not be found out in production."""
-    loaded = old(**{name: "web", "SERVICE_PORTS_JSON": "broken"})
-    assert loaded.warnings == [
-        "K8S_AWAIT_ELECTION_SERVICE_NAME: the routing of a Service to the leader is not available in this version; "
-        "K8S_AWAIT_ELECTION_SERVICE_* is ignored"
-    ]
-    assert old(SERVICE_PORTS_JSON="broken", SERVICE_NAME="").warnings == [], "without a name there is no routing there"
+ROUTED = {"SERVICE_NAME": "web", "SERVICE_PORTS_JSON": "null", "POD_IP": "10.0.0.7"}
+
+
+def test_its_routing_is_understood() -> None:
+    """The Service's namespace is the lock's where it is not said, which it was there."""
+    ports = '[{"Name":"rest","PORT":3370,"protocol":"TCP","appprotocol":"http","x":1},{"name":"b","port":1,"x":null}]'
+    loaded = old(**ROUTED | {"SERVICE_PORTS_JSON": ports, "NODE_NAME": "node-1"})
+    service = loaded.settings.service
+    assert (service.name, service.namespace, service.api) == ("web", None, "auto")
+    assert (service.pod_ip, service.node_name) == ("10.0.0.7", "node-1")
+    assert service.ports == (Port("rest", 3370, "TCP", "http"), Port("b", 1))
+    assert loaded.origins["service.ports"] == P + "SERVICE_PORTS_JSON"
+    assert loaded.command_settings().drain_timeout == 1.0
+    assert old(**ROUTED | {"SERVICE_NAMESPACE": "other"}).settings.service.namespace == "other"
+    assert loaded.warnings == []
+
+
+@pytest.mark.parametrize(
+    ("text", "ports"),
+    [("null", ()), ("[]", ()), (" [ ] ", ()), ('[{"port":80}]', (Port("", 80),)),
+     ('[{"port":80,"protocol":null,"appProtocol":null}]', (Port("", 80),)),
+     ('[{"port":80,"Port":81,"deep":{"a":[{"b":1}]}}]', (Port("", 81),))],
+)  # fmt: skip
+def test_ports_are_read_as_go_reads_them(text: str, ports: tuple[Port, ...]) -> None:
+    """Keys in any case, the later of two that are alike, null as if not said, unknown ones ignored."""
+    assert old(**ROUTED | {"SERVICE_PORTS_JSON": text}).settings.service.ports == ports
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [("", "found ''"), ("broken", "found 'broken'"), ("{}", "found '{}'"), ("[null]", "found '[null]'"),
+     ('[{"port":1}] x', "expected a list of ports such as"), ("[NaN]", "found '[NaN]'"), ("[1]", "found '[1]'"),
+     ('[{"port":"80"}]', "service.ports[0].port: found '80'"), ('[{"port":80.0}]', "found the number 80.0"),
+     ('[{"port":0}]', "found the number 0"), ('[{"name":"a"}]', "service.ports[0]: found no port"),
+     ('[{"port":80,"protocol":"tcp"}]', "did you mean 'TCP'?"), ("[" * 9999, "expected a list of ports")],
+)  # fmt: skip
+def test_broken_ports_are_refused_where_there_is_a_service(text: str, part: str) -> None:
+    """It ends then too; without a Service it does not look, and neither do we."""
+    environ = {P + "ENABLED": "1", **REQUIRED, **{P + key: value for key, value in ROUTED.items()}}
+    (problem,) = refused({**environ, P + "SERVICE_PORTS_JSON": text})
+    assert problem.startswith(f"{P}SERVICE_PORTS_JSON: service.ports") and part in problem
+    for none in ({}, {"SERVICE_NAME": ""}):
+        loaded = old(SERVICE_PORTS_JSON=text, POD_IP="10.0.0.7", **none)
+        assert loaded.settings.service.name is None and loaded.warnings == []
+        assert loaded.command_settings().drain_timeout == 0

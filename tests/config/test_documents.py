@@ -117,6 +117,9 @@ def test_the_schema_accepts_the_annotated_file() -> None:
         ("probes: {liveness: {tcp_socket: {prot: 1}}}", False), ("probes: {liveness: {tcp: {port: 1}}}", False),
         ("probes: {liveness: {exec: {command: []}}}", False), ("hooks: {pre_start: [a]}", True),
         ("hooks: {pre_start: a}", False), ("start: {ready: maybe}", False), ("stop: {command: [a, 1]}", False),
+        ("service: {ports: [{port: 80, appProtocol: http}]}", True), ("service: {ports: [{name: a}]}", False),
+        ("service: {ports: [{port: 80, prot: TCP}]}", False), ("service: {ports: [{port: 80, name: A}]}", False),
+        ("service: {ports: null}", False), ("service: {api: slices}", False), ("events: null", False),
         ("oom_score_adj: 1000", True), ("oom_score_adj: 1001", False),
     ],
 )  # fmt: skip

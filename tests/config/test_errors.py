@@ -93,7 +93,7 @@ def test_a_value_that_cannot_hold_is_told_with_its_line(tmp_path: Path, line: st
     assert f"a.yaml:3: {problem}" in found
 
 
-@pytest.mark.parametrize("key", ["service", "pod_label", "on"])
+@pytest.mark.parametrize("key", ["services", "pod_labels", "on"])
 def test_keys_without_effect_are_not_accepted(tmp_path: Path, key: str) -> None:
     """A setting that is accepted and ignored is a lie."""
     (problem,) = problems_of(tmp_path, f"{BASE}{key}: x\n")

@@ -31,10 +31,21 @@ YAML_BITS = st.lists(
 ).map("".join)  # fmt: skip
 OLD = [
     "K8S_AWAIT_ELECTION_" + name
-    for name in ("ENABLED", "NAME", "LOCK_NAME", "LOCK_NAMESPACE", "IDENTITY", "LEASE_DURATION", "STATUS_ENDPOINT")
+    for name in (
+        "ENABLED",
+        "NAME",
+        "LOCK_NAME",
+        "LOCK_NAMESPACE",
+        "IDENTITY",
+        "LEASE_DURATION",
+        "STATUS_ENDPOINT",
+        "SERVICE_NAME",
+        "SERVICE_PORTS_JSON",
+        "POD_IP",
+    )
 ]
 ENVIRONS = st.dictionaries(
-    st.sampled_from([*VARIABLES, *OLD, "POD_NAME", "POD_NAMESPACE", "AWAITELECT_X"]),
+    st.sampled_from([*VARIABLES, *OLD, "POD_NAME", "POD_NAMESPACE", "POD_IP", "NODE_NAME", "AWAITELECT_X"]),
     st.text(max_size=12) | YAML_BITS | TREES.map(json.dumps),
     max_size=6,
 ).filter(lambda environ: "AWAITELECT_ENV_FILE" not in environ)
