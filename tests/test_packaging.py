@@ -88,5 +88,5 @@ def test_what_the_code_imports_is_declared(requirements: set[str]) -> None:
                 imported |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 imported.add(node.module.partition(".")[0])
-    declared = {"yaml" if name == "pyyaml" else name for name in requirements}
+    declared = {"yaml" if name == "pyyaml" else name.replace("-", "_") for name in requirements}
     assert imported - sys.stdlib_module_names - {"awaitelect"} <= declared
