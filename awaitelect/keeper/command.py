@@ -242,10 +242,7 @@ class Command:
     # ------------------------------------------------------------------ ending it
 
     def signal(self, number: int, *, group: bool, wake: bool = False) -> None:
-        """Send a signal to the main process or to its group. `wake`: and SIGCONT to the group, as it may be suspended.
-
-        A real-time signal is dropped where the command has as many pending as it may have (RLIMIT_SIGPENDING).
-        """
+        """Send a signal to the main process or to its group. `wake`: and SIGCONT to the group, if suspended."""
         if self.main is None:
             return
         if self.is_pending and number != signal.SIGKILL:
@@ -262,8 +259,6 @@ class Command:
                 pass
             except PermissionError:
                 pass  # it has become another user's; SIGKILL from our side will fail too, and be reported then
-            except BlockingIOError:
-                pass  # it has no room for another one
 
     def _has_group(self) -> bool:
         """Somebody of the command's group is there; else its number may be another's by now."""

@@ -71,13 +71,14 @@ def keeper_of(pid: int) -> int:
 
 def statuses(folder: Path, endings: list[str]) -> list[int]:
     """The exit statuses of instances whose commands end so, each with an election over a file of its own."""
-    settings = folder / "settings.yaml"
-    settings.write_text(yaml.safe_dump({**NEVER, "log": {"level": "error"}}))
+    # By variables: reading YAML costs a tenth of such an instance.
+    environment = {**os.environ, "AWAITELECT_RESTART_POLICY": "never", "AWAITELECT_LOG_LEVEL": "error"}
 
     def run(number: int) -> int:
         lock = f"file:{folder}/lease-{number}"
-        words = [PROGRAM, "-c", str(settings), "--lock", lock, "--", "sh", "-c", f"ulimit -c 0; {endings[number]}"]
-        done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE, check=False)
+        words = [PROGRAM, "--lock", lock, "--", "sh", "-c", f"ulimit -c 0; {endings[number]}"]
+        quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        done = subprocess.run(words, env=environment, timeout=PATIENCE, check=False, **quiet)
         assert FileLock(folder).path.with_name(f"lease-{number}").is_dir(), "there was an election"
         return done.returncode
 
@@ -132,16 +133,13 @@ def test_each_real_time_signal_is_forwarded(fleet: Fleet, file_lock: Lock) -> No
 
 
 def test_a_command_without_room_for_another_signal_is_no_end_of_ours(fleet: Fleet, file_lock: Lock) -> None:
-    """The kernel refuses a real-time signal where as many are pending as may be."""
+    """The kernel queues no more real-time signals where as many are pending as may be (RLIMIT_SIGPENDING)."""
     one = fleet.start("one", file_lock, "exit=6", prefix=["prlimit", "--sigpending=30"])
     pid = one.started().pid
     kill(pid, signal.SIGSTOP)
     eventually(lambda: state_of(pid) == "T", "it is suspended")
     for count in range(100):
-        try:
-            one.tell(signal.SIGRTMIN + count % 20)
-        except BlockingIOError:
-            continue  # our own room is limited too
+        one.tell(signal.SIGRTMIN + count % 20)
     renews(file_lock, 2)
     one.tell(signal.SIGTERM)
     assert one.ends() == 6
@@ -155,10 +153,7 @@ def test_no_stop_is_lost_in_a_flood_of_all_kinds(fleet: Fleet, file_lock: Lock, 
     keeper = keeper_of(one.pid) if place == "init" else one.pid
     kinds = [signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGWINCH, signal.SIGRTMIN, signal.SIGALRM]
     for step in range(3000):
-        try:
-            kill(keeper, kinds[step % len(kinds)])
-        except BlockingIOError:
-            continue  # as many are queued as may be
+        kill(keeper, kinds[step % len(kinds)])
     kill(keeper, signal.SIGTERM)
     assert one.ends() == 5
     assert one.signals().count(signal.SIGTERM) == 1

@@ -488,14 +488,14 @@ def test_what_was_ignored_at_the_start_stops_nothing(
     fleet: Fleet, file_lock: Lock, shell: Shell, number: signal.Signals
 ) -> None:
     """`nohup`, and `&` in a script: whoever ignores a signal for us means all of us."""
-    shell.open(fleet, file_lock)
+    shell.open(fleet, file_lock, stop={"timeout": "100ms"})
     shell.type(f"trap '' {number.name}\n")
     shell.shows("ready> ")
     pid = shell.run_actor(f"ignore={number.name}")
     job = shell.job
     kill(job, number)
     eventually(lambda: any(int(one.detail) == number for one in shell.entries("signal")), "the command may decide")
-    renews(file_lock, 2)
+    renews(file_lock, 3)
     assert is_alive(pid)
     kill(job, signal.SIGTERM)
     shell.shows("ready> ")
