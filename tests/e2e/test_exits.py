@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from awaitelect.core.election import GIVE_UP_PAUSE
 from tests.e2e.instances import Fleet, Watched, children_of, eventually, now, state_of
 from tests.e2e.locks import Lock
 
@@ -115,6 +116,17 @@ def test_a_crash_loop_gives_another_instance_its_turn(fleet: Fleet, lock: Lock) 
     assert len(first.entries("start")) == 3
     assert first.process.poll() is None, "it is a follower again"
     first.says("giving up")
+
+
+def test_after_giving_up_an_instance_that_is_alone_leads_again_after_a_pause(fleet: Fleet, file_lock: Lock) -> None:
+    """Others get their chance first; but where there is none the lease does not stay empty for ever."""
+    settings = {"restart": {"backoff": {"initial": "10ms"}, "max_restarts": 0}}
+    one = fleet.start("one", file_lock, "after=0.01", "exit=3", settings=settings)
+    first = one.started()
+    second = one.started(2)
+    assert GIVE_UP_PAUSE <= second.at - first.at < GIVE_UP_PAUSE * 1.2 + 2
+    tokens = [int(each.detail.split(",")[0]) for each in one.entries("start")]
+    assert tokens[0] < tokens[1], "a new term"
 
 
 def test_giving_up_can_end_the_instance(fleet: Fleet, file_lock: Lock) -> None:
