@@ -136,15 +136,15 @@ class Site:
         groups = {"endpointslices": "discovery.k8s.io", "leases": "coordination.k8s.io"}
         for resource, verbs in allowed.items():
             self.cluster.allow(self.namespace, *verbs, group=groups.get(resource, ""), resource=resource)
-            await self._until_known(resource, groups.get(resource, ""))
+            await self._until_known(resource, groups.get(resource, ""), verbs[0])
         return await self.pool(TESTER_TOKEN)
 
-    async def _until_known(self, resource: str, group: str) -> None:
+    async def _until_known(self, resource: str, group: str, verb: str) -> None:
         review = {
             "spec": {
                 "user": "tester",
                 "resourceAttributes": {
-                    "namespace": self.namespace, "verb": "create", "group": group, "resource": resource
+                    "namespace": self.namespace, "verb": verb, "group": group, "resource": resource
                 },
             }
         }  # fmt: skip
