@@ -52,26 +52,24 @@ def look_up(argv0: str, settings: CommandSettings) -> tuple[str, int] | None:
 def _look_up(argv0: str, settings: CommandSettings) -> tuple[str, int] | None:
     path = settings.environment.get("PATH") or (os.environ.get("PATH") if settings.inherit_env else None)
     folders = [""] if "/" in argv0 else os.get_exec_path({"PATH": path} if path else {})
-    found = None
+    refused = ""
     for folder in folders:
         file = os.path.join(settings.working_dir or "", folder, argv0)
         try:
-            mode = os.stat(file).st_mode
+            is_folder = stat.S_ISDIR(os.stat(file).st_mode)
+            if not is_folder and os.access(file, os.X_OK, effective_ids=True):  # as the exec asks
+                return None
+            reason = f"{file} is {'a directory' if is_folder else 'not executable'}"
         except PermissionError:
-            found = found or f"cannot execute {argv0!r}: {file} is in a directory that its user may not enter"
-            continue
+            is_folder, reason = True, f"{file} is in a directory that its user may not enter"
         except OSError:
             continue
-        if stat.S_ISDIR(mode):
-            found = found or f"cannot execute {argv0!r}: {file} is a directory"
-        else:
-            if os.access(file, os.X_OK, effective_ids=True):  # as the exec asks
-                return None
-            found = found or f"cannot execute {argv0!r}: {file} is not executable"
-    if (found and "/" in argv0) or (found and "directory" not in found):
-        return found, EXIT_NOT_EXECUTABLE
+        if "/" in argv0 or not is_folder:  # in PATH a folder of the name is as good as nothing
+            refused = refused or reason
+    if refused:
+        return f"cannot execute {argv0!r}: {refused} (errno {errno.EACCES})", EXIT_NOT_EXECUTABLE
     where = "no such file" if "/" in argv0 else f"not found in PATH ({path or os.defpath})"
-    return f"cannot execute {argv0!r}: {where}", EXIT_NOT_FOUND
+    return f"cannot execute {argv0!r}: {where} (errno {errno.ENOENT})", EXIT_NOT_FOUND
 
 
 def _made(path: str) -> Cgroup:

@@ -62,3 +62,20 @@ def test_the_message_says_where_was_looked() -> None:
     """The PATH of the command, which may not be that of the shell where it was tried."""
     found = look_up("no-such-program", searched("/nowhere", "/nothing"))
     assert found == ("cannot execute 'no-such-program': not found in PATH (/nowhere:/nothing)", EXIT_NOT_FOUND)
+
+
+def test_the_path_decides_nothing_by_its_words(tmp_path: Path) -> None:
+    """What lies in a folder that is called so is no directory."""
+    place = tmp_path / "directory"
+    place.mkdir()
+    (place / "program").write_text("text")
+    found = look_up("program", searched(place))
+    assert found is not None and found[1] == EXIT_NOT_EXECUTABLE
+    assert found[0].endswith("program is not executable (errno 13)")
+
+
+def test_the_reason_has_its_number(folder: Path) -> None:
+    """P2."""
+    for argv0, number in ((str(folder / "nothing"), 2), ("nothing", 2), (str(folder), 13), (str(folder / "text"), 13)):
+        found = look_up(argv0, CommandSettings())
+        assert found is not None and found[0].endswith(f"(errno {number})")
