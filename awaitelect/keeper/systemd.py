@@ -96,6 +96,9 @@ class ServiceManager:
             self.ready(now)
             self._tell(now, WATCHDOG_USEC="0")
 
+    def close(self) -> None:
+        self._socket.close()
+
     def _tell(self, now: float, **fields: str) -> None:
         self._unsent |= fields
         if self._again_at is None:
