@@ -52,7 +52,7 @@ async def serve(listen: Listen, snapshot: Callable[[], Snapshot], log: Log, *, i
         response.force_close()
         return response
 
-    server = web.Server(answer, access_log=None, lingering_time=1.0, keepalive_timeout=TIME)
+    server = web.Server(answer, access_log=None, lingering_time=1.0)
     gate = _Gate(server)
     in_pod = is_in_pod(os.environ) if in_pod is None else in_pod
     listeners = await _listen(listen, in_pod, gate, log)

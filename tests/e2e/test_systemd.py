@@ -123,14 +123,9 @@ def test_a_hung_keeper_gives_no_sign_of_life(fleet: Fleet, file_lock: Lock, one_
 
 def test_a_stop_that_takes_long_goes_on_asking_for_time(fleet: Fleet, file_lock: Lock, one_inbox: Inbox) -> None:
     """Past TimeoutStopSec= systemd would kill what is still being stopped in order."""
-    one = fleet.start(
-        "one",
-        file_lock,
-        command=["/bin/sh", "-c", "trap '' TERM; while :; do sleep 1; done"],
-        settings={"stop": {"timeout": "7s"}},
-        environment=one_inbox.environment(),
-    )
-    one_inbox.hears("STATUS", "the command runs")
+    settings = {"stop": {"timeout": "7s"}}
+    one = fleet.start("one", file_lock, "ignore=SIGTERM", settings=settings, environment=one_inbox.environment())
+    one.started()
     one.tell(signal.SIGTERM)
     one_inbox.hears("STOPPING")
     assert int(one_inbox.hears("EXTEND_TIMEOUT_USEC")["EXTEND_TIMEOUT_USEC"]) > 7e6
@@ -146,7 +141,7 @@ def test_a_reload_of_the_command_is_one_of_the_service(
         "one",
         file_lock,
         command=[sys.executable, "-I", "-S", "-c", RELOADER, dies],
-        settings={"start": {"ready": "notify"}},
+        settings={"start": {"ready": "notify"}, "restart": {"max_restarts": 0, "on_give_up": "hold"}},
         environment=one_inbox.environment(),
     )
     one.says("the command is ready")

@@ -247,8 +247,9 @@ async def asked(port: int, path: str = "/") -> int:
         return answer.status
 
 
-async def test_who_holds_all_connections_keeps_nobody_out() -> None:
+async def test_who_holds_all_connections_keeps_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest of them is cut off; else a few idle clients would have the kubelet restart the pod."""
+    monkeypatch.setattr(http, "TIME", 10 * PATIENCE)
     port = free_port()
     async with serving(Listen("127.0.0.1", port)):
         idle = [await connected("127.0.0.1", port) for _ in range(http.CONNECTIONS)]
