@@ -38,6 +38,7 @@ shift 2
 mount -t tmpfs tmpfs /run
 mkdir -p /run/secrets/kubernetes.io/serviceaccount
 mount --bind "$account" /run/secrets/kubernetes.io/serviceaccount
+mount -o remount,bind,ro /run/secrets/kubernetes.io/serviceaccount
 [ "$fifo" = none ] || read -r go < "$fifo"
 exec "$@"
 """

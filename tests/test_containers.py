@@ -382,7 +382,6 @@ def test_the_image_runs_as_the_deployment_says(image: images.Image, applied: App
         assert re.search(r"^CapEff:\t0+$", status, re.M) and re.search(r"^NoNewPrivs:\t1$", status, re.M)
         mounts = [line.split() for line in Path(f"/proc/{first.pid}/mountinfo").read_text().splitlines()]
         writable = {one[4] for one in mounts if one[5].split(",")[0] == "rw"}
-        print(sorted(writable))
         assert not {one for one in writable if not one.startswith(("/proc", "/dev"))}, writable
         run_as_written(applied, first, second)
         assert "SIGTERM" in (tmp_path / "billing-a.termination").read_text()
