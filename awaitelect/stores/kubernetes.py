@@ -66,14 +66,14 @@ class KubernetesStore:
         poll_period: float = 2.0,
         service_account: Path = SERVICE_ACCOUNT,
     ) -> KubernetesStore:
-        """A store whose configuration was read; the network is not touched.
+        """A store whose configuration was read; the network is not touched, a credential plugin not waited for.
 
         An explicit `kubeconfig` wins, a `context` means a kubeconfig; without both: in-cluster, KUBECONFIG,
         ~/.kube/config. Without a `namespace`: the service account's, the context's, `default`. Raises ConfigError.
         """
         source = AccessSource(kubeconfig, context, service_account)
-        access = await source.current()
-        return cls(name, namespace or access.namespace, source, poll_period)
+        named = await source.prepare()
+        return cls(name, namespace or named, source, poll_period)
 
     @property
     def lock(self) -> str:

@@ -10,18 +10,26 @@ is undone for nobody, so a process that imports this module has no `kubernetes.c
 from __future__ import annotations
 
 import asyncio
+import base64
 import importlib
 import importlib.util
 import json
+import logging
 import os
+import re
+import shutil
 import signal
 import ssl
 import sys
 import types
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from awaitelect.errors import AwaitelectError, ConfigError, StoreUnavailable
 from awaitelect.stores import lean_aiohttp  # noqa: F401  # before the client imports it whole
@@ -31,7 +39,11 @@ BARE_PACKAGES = ("kubernetes", "kubernetes.aio", "kubernetes.aio.config")
 PLUGIN_TIMEOUT = 30.0
 """Seconds that a credential plugin of a kubeconfig may take."""
 _EARLY = timedelta(seconds=30)
-"""How long before its end a plugin's credential is replaced."""
+"""How long before its end a plugin's credential is replaced, at most; one of a short life later, by a fifth of it."""
+_AGAIN = 2.0
+"""Seconds after a plugin has failed until it is run again, while there is a credential to go on with."""
+
+_log = logging.getLogger("awaitelect.stores")
 
 
 def _import(name: str) -> Any:
@@ -84,8 +96,8 @@ class Access:
     sources: tuple[str, ...]
     """The files that it was read from."""
     stamps: tuple[tuple[int, ...], ...]
-    expires_at: datetime | None = None
-    """When a plugin's credential ends, by the wall clock of those who made it."""
+    renew_at: datetime | None = None
+    """When a plugin's credential is to be replaced, by the wall clock of those who made it."""
 
     @property
     def tls(self) -> ssl.SSLContext:
@@ -101,8 +113,13 @@ class Access:
     @property
     def is_stale(self) -> bool:
         """A file has changed since, or the credential ends soon."""
-        ends = self.expires_at is not None and datetime.now(UTC) + _EARLY >= self.expires_at
+        ends = self.renew_at is not None and datetime.now(UTC) >= self.renew_at
         return ends or _stamps(self.sources) != self.stamps
+
+    @property
+    def proxy(self) -> str:
+        """The proxy's host and port; empty where there is none."""
+        return urlsplit(str(self.template.proxy or "")).netloc.rpartition("@")[2]
 
 
 class AccessSource:
@@ -115,37 +132,67 @@ class AccessSource:
         inside = (service_account / "token").is_file() and os.environ.get("KUBERNETES_SERVICE_HOST")
         self._in_cluster = bool(inside) and kubeconfig is None and context is None
         self._paths = kubeconfig or os.environ.get("KUBECONFIG") or os.path.expanduser("~/.kube/config")
+        self._plugin = ""
+        self._is_prepared = False
         self._refused = False
+        self._again_at = 0.0
+        self._complaint = ""
         self._loading: asyncio.Task[Access] | None = None
         self._access: Access | None = None
 
+    async def prepare(self) -> str:
+        """Read the configuration for the first time, and return the namespace that it names, `default` for none.
+
+        A credential plugin is begun and not waited for: what it needs may be as far away as the API server. Raises
+        ConfigError.
+        """
+        if not self._in_cluster:
+            with self._explained():
+                loader, _ = self._read_kubeconfig(_import_kubeconfig())
+                self._plugin = _plugin_of(loader)
+                namespace = str(loader.current_context["context"].get("namespace") or "default")
+            if self._plugin:
+                self._is_prepared = True
+                self._begin()
+                return namespace
+        return (await self.current()).namespace
+
     async def current(self) -> Access:
-        """The access as of now. Raises ConfigError the first time it cannot be read, StoreUnavailable later."""
+        """The access as of now. Only where it could never be read yet, raises ConfigError, or StoreUnavailable where a
+        plugin is to blame.
+
+        What was read before is used until there is something newer: a file that is just being written or a plugin that
+        fails costs nothing as long as the server takes what we have.
+        """
         known = self._access
-        if known is not None and not self._refused and not known.is_stale:
-            return known
-        # A plugin may take longer than the caller has: it goes on, and the next caller finds what it brought.
-        if self._loading is None:
-            self._loading = asyncio.get_running_loop().create_task(self._load())
-            self._loading.add_done_callback(lambda task: task.cancelled() or task.exception())
+        must = known is None or self._refused
+        if self._loading is None and (must or (known is not None and known.is_stale)):
+            if known is not None and asyncio.get_running_loop().time() < self._again_at:
+                return known
+            self._begin()
         task = self._loading
-        try:
-            self._access = await asyncio.shield(task)
-            self._refused = False
-        except AwaitelectError as error:
-            if known is None:
-                raise
-            reason = "; ".join(str(error).splitlines())
-            raise StoreUnavailable(reason, uncertain=False) from error
-        finally:
-            if task.done():
-                self._loading = None
+        # A plugin may take longer than the caller has: it goes on, and the next caller finds what it brought.
+        if task is not None and (must or not self._plugin):
+            try:
+                return await asyncio.shield(task)
+            except AwaitelectError as error:
+                if known is None and self._is_prepared:
+                    raise StoreUnavailable("; ".join(str(error).splitlines()), uncertain=False) from error
+                if known is None:
+                    raise
+        if self._access is None:
+            raise StoreUnavailable("there are no credentials yet", uncertain=False)
         return self._access
 
     @property
     def known(self) -> Access | None:
         """The access as it was last read."""
         return self._access
+
+    @property
+    def waits_for(self) -> str:
+        """The plugin that still runs; empty for none."""
+        return self._plugin if self._loading is not None else ""
 
     def refuse(self, access: Access) -> None:
         """The server did not accept it: read everything again before the next request."""
@@ -157,15 +204,41 @@ class AccessSource:
         if self._loading is not None:
             self._loading.cancel()
 
+    def _begin(self) -> None:
+        self._loading = asyncio.get_running_loop().create_task(self._load())
+        self._loading.add_done_callback(self._end)
+
+    def _end(self, task: asyncio.Task[Access]) -> None:
+        self._loading = None
+        self._refused = False
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is None:
+            self._access, self._complaint, self._again_at = task.result(), "", 0.0
+        elif self._access is not None:
+            if self._plugin:
+                self._again_at = asyncio.get_running_loop().time() + _AGAIN
+            complaint = "; ".join(str(error).splitlines())
+            if complaint != self._complaint:
+                self._complaint = complaint
+                _log.warning("%s; going on with the credentials that we have", complaint)
+
     async def _load(self) -> Access:
+        with self._explained():
+            return self._load_in_cluster() if self._in_cluster else await self._load_kubeconfig()
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Whatever goes wrong within, in many ways for a malformed file, leaves as an error that names the file."""
         where = str(self._service_account) if self._in_cluster else f"kubeconfig {self._paths}"
         try:
-            return self._load_in_cluster() if self._in_cluster else await self._load_kubeconfig()
+            yield
         except AwaitelectError:
             raise
         except Exception as error:
-            # The client's loader stumbles over a malformed file in many ways.
-            raise ConfigError([f"cannot use {where}: {_one_line(error)}"]) from error
+            # Never as its cause: the client's errors quote what stands in the file, tokens too.
+            raise ConfigError([f"cannot use {where}: {_one_line(error)}"]) from None
 
     def _load_in_cluster(self) -> Access:
         token, authority = self._service_account / "token", self._service_account / "ca.crt"
@@ -183,23 +256,26 @@ class AccessSource:
     async def _load_kubeconfig(self) -> Access:
         module = _import_kubeconfig()
         loader, sources = self._read_kubeconfig(module)
+        self._plugin = _plugin_of(loader)
         stamps = _stamps(sources)
-        await _run_plugin(module, loader)
+        renew_at = await _run_plugin(module, loader) if self._plugin else None
         configuration = _configuration.Configuration()
-        try:
+        with ExitStack() as files:
+            for node in (loader._user, loader._cluster):
+                _unfold(node, files)
             await loader.load_and_set(configuration)
+            if loader._user.value.get("tokenFile") and "BearerToken" not in configuration.api_key:
+                raise ConfigError([f"cannot use the token: {loader._user.value['tokenFile']} is empty"])
             namespace = str(loader.current_context["context"].get("namespace") or "")
-            ends = getattr(loader, "exec_plugin_expiry", None)
-            return _finish(configuration, namespace, sources, stamps, ends)
-        finally:
-            # Keys that stood inside the kubeconfig were written to files for OpenSSL, which has read them now.
-            module._cleanup_temp_files()
+            return _finish(configuration, namespace, sources, stamps, renew_at)
 
     def _read_kubeconfig(self, module: Any) -> tuple[Any, tuple[str, ...]]:
         """The client's loader with the context chosen, and all files that the context needs."""
         paths = [os.path.expanduser(path) for path in self._paths.split(":") if path]
         if not any(map(os.path.exists, paths)):
-            raise ConfigError([f"cannot find a cluster: not in one, and there is no kubeconfig {self._paths}"])
+            raise ConfigError(
+                [f"cannot find a cluster: {self._not_inside()}, and there is no kubeconfig {self._paths}"]
+            )
         merged = module.KubeConfigMerger(self._paths).config
         loader = module.KubeConfigLoader(config_dict=merged, active_context=self._context, config_base_path=None)
         context = loader.current_context["context"]
@@ -212,45 +288,112 @@ class AccessSource:
             (loader._cluster, ("certificate-authority",)),
         ):
             base = os.path.dirname(os.path.abspath(node.path))
-            paths += [os.path.join(base, node.value[key]) for key in keys if node.value.get(key)]
+            for key in keys:
+                if node.value.get(key):
+                    # Of several kubeconfigs, the one that says it counts; the client takes the cluster's for all.
+                    node.value[key] = os.path.join(base, node.value[key])
+                    paths.append(node.value[key])
+        if loader._user.value.get("tokenFile"):
+            loader._user.value.pop("token", None)  # as kubectl has it, the file wins
         return loader, tuple(paths)
 
+    def _not_inside(self) -> str:
+        if os.environ.get("KUBERNETES_SERVICE_HOST"):
+            return f"in one, but without a token in {self._service_account}"
+        return "not in one"
 
-async def _run_plugin(module: Any, loader: Any) -> None:
+
+def _unfold(node: Any, files: ExitStack) -> None:
+    """Have what stands inside the kubeconfig in base64 as files that OpenSSL can read, and that are on no disk."""
+    for key in ("certificate-authority", "client-certificate", "client-key"):
+        inside = node.value.pop(f"{key}-data", None)
+        if inside:
+            try:
+                content = base64.b64decode(inside)
+            except (ValueError, TypeError):
+                raise ConfigError([f"cannot use the kubeconfig: its {key}-data is not base64"]) from None
+            node.value[key] = _memory_file(content, files)
+
+
+def _memory_file(content: bytes, files: ExitStack) -> str:
+    """A path to the content, while `files` is open."""
+    fd = os.memfd_create("awaitelect", os.MFD_CLOEXEC)
+    files.callback(os.close, fd)
+    os.write(fd, content)
+    return f"/proc/self/fd/{fd}"
+
+
+def _plugin_of(loader: Any) -> str:
+    """The name of the program that the kubeconfig has for credentials; empty where it has none. Raises ConfigError."""
+    if "exec" not in loader._user or loader.provider is not None:
+        return ""
+    command = loader._user.value["exec"].get("command")
+    if not isinstance(command, str) or not command:
+        raise ConfigError(["cannot use the kubeconfig: its user's exec has no command"])
+    if os.path.dirname(command):
+        # As kubectl has it: from the file's folder, and never from wherever we happen to run.
+        command = os.path.join(os.path.dirname(os.path.abspath(loader._user.path)), command)
+        loader._user.value["exec"]["command"] = command
+    given = {str(one.get("name")): str(one.get("value")) for one in loader._user.value["exec"].get("env") or []}
+    if shutil.which(command, path=given.get("PATH")) is None:
+        raise ConfigError([f"cannot get credentials: there is no program {command}, which the kubeconfig asks for"])
+    return os.path.basename(command)
+
+
+async def _run_plugin(module: Any, loader: Any) -> datetime | None:
     """Have the kubeconfig's credential plugin run without a terminal and with an end, its failure an error.
 
-    The client's own call waits for ever, shares our stdin with the plugin, and goes on without credentials if it fails.
+    Returns when its credential is to be replaced. The client's own call waits for ever, shares our stdin with the
+    plugin, and goes on without credentials if it fails.
     """
-    if "exec" not in loader._user or loader.provider is not None:
-        return
     provider = _import("kubernetes.aio.config.exec_provider").ExecProvider(loader._user["exec"])
     name = os.path.basename(str(provider.args[0]))
+    wants_cluster = loader._user.value["exec"].get("provideClusterInfo") is True
     try:
         async with asyncio.timeout(PLUGIN_TIMEOUT):
-            answer = await _output(provider)
-    except TimeoutError as error:
-        raise ConfigError([f"cannot get credentials: {name} gave none within {PLUGIN_TIMEOUT:g} s"]) from error
+            answer = await _output(provider, loader._cluster.value if wants_cluster else None)
+    except TimeoutError:
+        reason = f"cannot get credentials: {name} gave none within {PLUGIN_TIMEOUT:g} s"
+        raise StoreUnavailable(reason, uncertain=False) from None
     except (OSError, ValueError) as error:
-        raise ConfigError([f"cannot get credentials from {name}: {_one_line(error)}"]) from error
+        raise StoreUnavailable(f"cannot get credentials from {name}: {_one_line(error)}", uncertain=False) from None
     status = answer.get("status") if isinstance(answer, dict) else None
-    if not isinstance(status, dict) or not (status.get("token") or status.get("clientCertificateData")):
-        raise ConfigError([f"cannot get credentials from {name}: its answer has neither token nor certificate"])
+    given = {key: value for key, value in status.items() if isinstance(value, str)} if isinstance(status, dict) else {}
+    token, certificate = given.get("token"), given.get("clientCertificateData")
+    if not token and not (certificate and given.get("clientKeyData")):
+        reason = f"cannot get credentials from {name}: its answer has neither token nor certificate and key"
+        raise StoreUnavailable(reason, uncertain=False)
     plain = {key: value for key, value in loader._user.value.items() if key != "exec"}
-    if status.get("token"):
-        plain["token"] = status["token"]
-    if status.get("clientCertificateData"):
-        plain["client-certificate"] = module._create_temp_file_with_content(status["clientCertificateData"])
-        plain["client-key"] = module._create_temp_file_with_content(status.get("clientKeyData", ""))
+    if token:
+        plain["token"] = token
+        plain.pop("tokenFile", None)
+    if certificate:
+        for key, content in (("client-certificate", certificate), ("client-key", given["clientKeyData"])):
+            plain[f"{key}-data"] = base64.b64encode(content.encode())
     loader._user = module.ConfigNode("user", plain, loader._user.path)
-    if status.get("expirationTimestamp"):
-        loader.exec_plugin_expiry = datetime.fromisoformat(status["expirationTimestamp"])
+    return _renew_at(given.get("expirationTimestamp", ""))
 
 
-async def _output(provider: Any) -> Any:
+def _renew_at(ends: str) -> datetime | None:
+    """When to replace a credential with that end. One that has no end, or passed it before it came by our clock, which
+    may be wrong, is replaced when the server refuses it.
+    """
+    try:
+        instant = datetime.fromisoformat(ends)
+        left = (instant if instant.tzinfo else instant.replace(tzinfo=UTC)) - datetime.now(UTC)
+    except (ValueError, OverflowError):
+        return None
+    return datetime.now(UTC) + left - min(_EARLY, left / 5) if left > timedelta() else None
+
+
+async def _output(provider: Any, cluster: dict[str, Any] | None) -> Any:
     """What the plugin prints, parsed. Raises OSError and ValueError; leaves nothing of it behind when cancelled."""
-    asked = {"apiVersion": provider.api_version, "kind": "ExecCredential", "spec": {"interactive": False}}
+    spec: dict[str, Any] = {"interactive": False}
+    if cluster is not None:
+        spec["cluster"] = _cluster_for_plugin(cluster)
+    asked = {"apiVersion": provider.api_version, "kind": "ExecCredential", "spec": spec}
     process = await asyncio.create_subprocess_exec(
-        *provider.args,
+        *map(str, provider.args),
         env={**provider.env, "KUBERNETES_EXEC_INFO": json.dumps(asked)},
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
@@ -265,7 +408,24 @@ async def _output(provider: Any) -> Any:
             await process.wait()
     if process.returncode:
         raise ValueError(f"it ended with {process.returncode}: {complaint.decode(errors='replace').strip()}")
-    return json.loads(output)
+    try:
+        return json.loads(output)
+    except (ValueError, RecursionError):
+        # Not what it printed: that may be a credential in another form.
+        raise ValueError("its answer is not JSON") from None
+
+
+def _cluster_for_plugin(cluster: dict[str, Any]) -> dict[str, Any]:
+    """The cluster as a plugin is told of it, where its user has asked for that."""
+    same = ("server", "tls-server-name", "insecure-skip-tls-verify", "certificate-authority-data", "proxy-url")
+    told = {key: cluster[key] for key in same if key in cluster}
+    if "certificate-authority" in cluster:
+        content = Path(cluster["certificate-authority"]).read_bytes()
+        told["certificate-authority-data"] = base64.b64encode(content).decode()
+    for extension in cluster.get("extensions") or []:
+        if extension.get("name") == "client.authentication.k8s.io/exec":
+            told["config"] = extension.get("extension")
+    return told
 
 
 def _finish(
@@ -273,18 +433,35 @@ def _finish(
     namespace: str,
     sources: tuple[str, ...],
     stamps: tuple[tuple[int, ...], ...],
-    expires_at: datetime | None = None,
+    renew_at: datetime | None = None,
 ) -> Access:
     key = configuration.api_key
     if "BearerToken" in key:
         kind, _, secret = key["BearerToken"].partition(" ")
         secret = secret.strip()
+        if not secret:
+            raise ConfigError(["cannot use the token: it is empty"])
         if not secret.isascii() or not secret.isprintable():
             raise ConfigError(["cannot use the token: it has characters that no token has"])
         key["BearerToken"] = f"{kind.capitalize()} {secret}"
+    server = urlsplit(configuration.host)
+    if server.scheme not in ("http", "https") or not server.hostname:
+        raise ConfigError(["cannot use the server's address: it must be https://HOST[:PORT]"])
+    if configuration.proxy and urlsplit(configuration.proxy).scheme not in ("http", "https"):
+        raise ConfigError(["cannot use proxy-url: only proxies of http:// and https:// can be used"])
+    if configuration.key_file and b"ENCRYPTED" in Path(configuration.key_file).read_bytes():
+        # OpenSSL would ask whoever sits at the terminal, and wait.
+        raise ConfigError(["cannot use the client key: it has a passphrase, and nobody is there to give it"])
+    configuration.proxy = configuration.proxy or _proxy_of_environment(configuration.host)
     return Access(
-        configuration, rest.RESTClientObject(configuration), namespace or "default", sources, stamps, expires_at
+        configuration, rest.RESTClientObject(configuration), namespace or "default", sources, stamps, renew_at
     )
+
+
+def _proxy_of_environment(server: str) -> str | None:
+    """What HTTPS_PROXY and NO_PROXY say. Left to aiohttp, it would also take credentials from a ~/.netrc."""
+    address = urlsplit(server)
+    return None if proxy_bypass(address.netloc.rpartition("@")[2]) else getproxies().get(address.scheme)
 
 
 def _stamps(paths: tuple[str, ...]) -> tuple[tuple[int, ...], ...]:
@@ -300,4 +477,6 @@ def _stamp(path: str) -> tuple[int, ...]:
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:500] or type(error).__name__
+    """Without what a kubeconfig's user has: the client names a part of the file by all that stands in it."""
+    text = re.sub(r"\{.*\}", "…", " ".join(str(error).split()))
+    return text[:500] or type(error).__name__

@@ -97,7 +97,8 @@ class _Session:
         # A copy shares the TLS context: the files that it was made from may be gone.
         self.rest = copy.copy(access.template)
         self.rest.configuration = copy.copy(access.configuration)
-        self.rest.configuration.client_session_kwargs = {"connector": self.connector}
+        # The proxy is known from the access; more of the surroundings, as a ~/.netrc, is not to be trusted.
+        self.rest.configuration.client_session_kwargs = {"connector": self.connector, "trust_env": False}
         self.users = 0
         self.retired = False
         self.closing: asyncio.Future[None] | None = None
@@ -236,10 +237,16 @@ class Pool:
             yield
         except (TimeoutError, aiohttp.ServerTimeoutError) as error:
             self.drop()
-            raise StoreUnavailable(f"cannot {doing}: no answer from {self._where(session)} in {timeout:g} s") from error
+            who = self._source.waits_for or self._where(session)
+            what = "credentials" if self._source.waits_for else "answer"
+            raise StoreUnavailable(f"cannot {doing}: no {what} from {who} in {timeout:g} s") from error
         except aiohttp.ClientConnectorError as error:
             self.drop()
-            reason = f"cannot {doing}: no connection to {self._where(session)}: {_cause(error)}"
+            reason = f"cannot {doing}: no connection to {self._where(session, error)}: {_cause(error)}"
+            raise StoreUnavailable(reason, uncertain=False) from error
+        except aiohttp.ClientHttpProxyError as error:
+            self.drop()
+            reason = f"cannot {doing}: no way to {self._where(session)}: its proxy refuses ({error.status})"
             raise StoreUnavailable(reason, uncertain=False) from error
         except (aiohttp.ClientError, OSError, ValueError, EOFError) as error:
             self.drop()
@@ -251,10 +258,12 @@ class Pool:
                 raise
             raise StoreUnavailable(f"cannot {doing}: the connections are closed") from error
 
-    def _where(self, session: _Session | None) -> str:
+    def _where(self, session: _Session | None, error: Exception | None = None) -> str:
         access = session.access if session is not None else self._source.known
         if access is None:
             return "the API server"
+        if isinstance(error, aiohttp.ClientProxyConnectionError):
+            return f"the proxy {access.proxy}"
         return urlsplit(access.configuration.host).netloc.rpartition("@")[2] or "the API server"
 
 
