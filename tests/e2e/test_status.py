@@ -121,6 +121,21 @@ def test_what_the_keeper_counts_outlives_an_elector(fleet: Fleet, file_lock: Loc
     assert pages.value("awaitelect_command_start_duration_seconds_count") == 0
 
 
+def test_a_restart_that_is_yet_to_come_is_known_to_the_next_elector(fleet: Fleet, file_lock: Lock) -> None:
+    """The keeper greets it with the count; the command's next start may be far off."""
+    pages = Pages(free_port())
+    settings = {"restart": {"backoff": {"initial": "60s", "max": "60s"}}}
+    one = fleet.start("one", file_lock, settings=settings, environment=pages.environment)
+    kill(one.started().pid)
+    one.says("starting it again in")
+    elector = one.elector
+    kill(elector)
+    one.other_elector(elector)
+    eventually(lambda: pages.details()["elector_restarts"] == 1, "the next elector serves")
+    assert pages.details()["command"]["restarts"] == 1
+    assert pages.get("/leader")[0] == 503
+
+
 def test_renewals_are_counted(fleet: Fleet, file_lock: Lock) -> None:
     pages = Pages(free_port())
     fleet.start("one", file_lock, environment=pages.environment).started()

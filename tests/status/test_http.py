@@ -330,8 +330,9 @@ async def test_what_is_no_http_is_no_trouble(said: bytes, capfd: pytest.CaptureF
     assert capfd.readouterr().err == ""
 
 
-async def test_whoever_asks_is_not_waited_for_at_the_end() -> None:
+async def test_whoever_asks_is_not_waited_for_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """The lease is released meanwhile, and a successor wants the port."""
+    monkeypatch.setattr(http, "TIME", 10 * PATIENCE)
     port = free_port()
     async with serving(Listen("127.0.0.1", port)):
         reader, writer = await connected("127.0.0.1", port)
