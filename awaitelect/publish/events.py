@@ -15,7 +15,7 @@ from awaitelect import clock
 from awaitelect.errors import StoreError
 from awaitelect.logs import Log
 from awaitelect.publish.pod_label import PODS
-from awaitelect.publish.pursuit import Complaints
+from awaitelect.publish.pursuit import Complaints, end
 from awaitelect.publish.requests import Missing, NotAllowed, Requests, Resource
 from awaitelect.publish.standing import Standing
 from awaitelect.stores.kubernetes_client import Pool
@@ -71,8 +71,8 @@ class Events:
         """Wait for what was begun, for so many seconds at most."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=timeout)
-            for task in self._tasks:
-                task.cancel()
+            for task in list(self._tasks):
+                await end(task)
 
     def _tell(self, what: str, lease: Any) -> None:
         now = clock.now()

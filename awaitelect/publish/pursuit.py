@@ -43,6 +43,12 @@ class Complaints:
             self._log.info(f"{what} again")
 
 
+async def end(task: asyncio.Future[None]) -> None:
+    """Cancel it, and wait until it has given back what it holds."""
+    task.cancel()
+    await asyncio.wait([task])
+
+
 class Pursuit(Generic[W]):
     """The pursuit of one wish after the other."""
 
@@ -90,9 +96,9 @@ class Pursuit(Generic[W]):
         """Wait for the present wish, for so many seconds at most; then end the pursuit."""
         if self._task is not None and not self._task.done():
             await asyncio.wait([self._task], timeout=timeout)
-            self._task.cancel()
+            await end(self._task)
         if self._attempting is not None:
-            self._attempting.cancel()
+            await end(self._attempting)
 
     async def _pursue(self, wish: W, tried: asyncio.Future[bool]) -> None:
         before = self._attempting

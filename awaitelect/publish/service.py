@@ -20,7 +20,7 @@ from awaitelect.config.model import Service
 from awaitelect.config.service_kinds import Port
 from awaitelect.errors import Conflict, StoreError, StoreUnavailable
 from awaitelect.logs import Log
-from awaitelect.publish.pursuit import Complaints, Pursuit
+from awaitelect.publish.pursuit import Complaints, Pursuit, end
 from awaitelect.publish.requests import Missing, NotAllowed, Requests, Resource
 from awaitelect.publish.standing import Standing
 from awaitelect.stores.kubernetes_client import Pool
@@ -293,6 +293,8 @@ class ServiceRouting:
     async def finish(self, timeout: float) -> None:
         """Wait for what was begun, for so many seconds at most."""
         await self._pursuit.finish(timeout)
+        if self._looking is not None:
+            await end(self._looking)
 
     async def _attempt(self, wish: Wish) -> None:
         if self._looking is not None:
