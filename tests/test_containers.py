@@ -13,6 +13,7 @@ import shutil
 import signal
 import ssl
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -30,7 +31,7 @@ from awaitelect.config.sources import DRAIN_TIME, load
 from awaitelect.keeper import guard, loop, stderr_tail
 from tests import images
 from tests.e2e.instances import PROGRAM, eventually
-from tests.envtest import ControlPlane
+from tests.envtest import ControlPlane, write_kubeconfig
 from tests.pods import Pod, need_root, resolved_environment, token_of, write_account
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -119,6 +120,31 @@ def test_the_pins_are_for_the_python_of_the_base() -> None:
     header = re.search(r"with Python (\d+\.\d+)", (CONTAINERS / "requirements.txt").read_text("utf-8"))
     base = images.instructions_of(DOCKERFILES[0])[0].text
     assert header and f"python:{header[1]}." in base
+
+
+def test_what_is_taken_out_of_the_image_is_never_imported(tmp_path: Path) -> None:
+    """With a kubeconfig, in-cluster, and with the Service: each module that the elector may load is loaded here."""
+    (removed,) = (one.text for one in images.instructions_of(DOCKERFILES[0]) if " rm " in one.text)
+    prefixes = tuple(f"kubernetes.{path.replace('/', '.')}" for path in removed.partition("rm -r ")[2].split())
+    assert len(prefixes) == 3
+    code = (
+        "import importlib, pkgutil, sys, awaitelect\n"
+        "for one in pkgutil.walk_packages(awaitelect.__path__, 'awaitelect.'):\n"
+        "    if not one.name.endswith('__main__'): importlib.import_module(one.name)\n"
+        "from awaitelect.stores import kubernetes_access as access\n"
+        "access._import_kubeconfig()\n"
+        "import asyncio\n"
+        "print(type(asyncio.run(access.AccessSource(sys.argv[1], None).current())).__name__)\n"
+        "print(*sys.modules)\n"
+    )
+    user: dict[str, Any] = {"token": "t"}
+    write_kubeconfig(tmp_path / "kubeconfig", "https://127.0.0.1:1", user, None, None)
+    argv = [sys.executable, "-c", code, str(tmp_path / "kubeconfig")]
+    shown = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True).stdout.splitlines()
+    assert shown[0] == "Access"
+    loaded = shown[1].split()
+    assert "kubernetes.aio.config.kube_config" in loaded
+    assert [name for name in loaded if any(name == one or name.startswith(f"{one}.") for one in prefixes)] == []
 
 
 # ---------------------------------------------------------------------- the manifests, as they are written
