@@ -39,8 +39,16 @@ def is_in_pod(environ: Mapping[str, str], account: str = _ACCOUNT) -> bool:
 async def serve(listen: Listen, snapshot: Callable[[], Snapshot], log: Log, *, in_pod: bool | None = None) -> None:
     """Serve until cancelled. An address that is taken is tried again, for ever.
 
-    Without a host: on all addresses in a pod, where it is others who ask; elsewhere on this machine's own alone.
+    Without a host: on all addresses in a pod, where it is others who ask; elsewhere on this machine's own alone. Raises
+    nothing: a failure is logged, and costs no lease.
     """
+    try:
+        await _serve(listen, snapshot, log, is_in_pod(os.environ) if in_pod is None else in_pod)
+    except Exception as error:
+        log.error(f"the status endpoint has failed: {type(error).__name__}: {error}")
+
+
+async def _serve(listen: Listen, snapshot: Callable[[], Snapshot], log: Log, in_pod: bool) -> None:
     # In a thread, so that the time of this import stands before no renewal.
     web: Any = await asyncio.to_thread(importlib.import_module, "aiohttp.web")
 
@@ -54,7 +62,6 @@ async def serve(listen: Listen, snapshot: Callable[[], Snapshot], log: Log, *, i
 
     server = web.Server(answer, access_log=None, lingering_time=1.0)
     gate = _Gate(server)
-    in_pod = is_in_pod(os.environ) if in_pod is None else in_pod
     listeners = await _listen(listen, in_pod, gate, log)
     try:
         await asyncio.Event().wait()
@@ -167,7 +174,7 @@ async def _listen(listen: Listen, in_pod: bool, gate: _Gate, log: Log) -> list[a
 
 
 async def _sockets(listen: Listen, in_pod: bool) -> list[socket.socket]:
-    """Bound, and not listening yet. Raises OSError where one of the addresses cannot be had."""
+    """Listening, and nobody accepts yet. Raises OSError where one of the addresses cannot be had."""
     if listen.host in _EVERYWHERE or (not listen.host and in_pod):
         return [_everywhere(listen.port)]
     if listen.host:
@@ -216,6 +223,7 @@ def _bound(family: int, address: tuple[Any, ...], *, both: bool = False) -> sock
         if family == socket.AF_INET6:
             one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(not both))
         one.bind(address)
+        one.listen(CONNECTIONS)  # now: two may bind an address that neither listens on yet
     except BaseException:
         one.close()
         raise

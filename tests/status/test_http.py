@@ -351,3 +351,27 @@ def test_what_nobody_asks_for_is_not_imported() -> None:
     assert json.loads(shown.stdout) == []
     code = "import sys, awaitelect.elector.assembly; assert 'awaitelect.status.http' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+async def test_two_who_want_one_port_at_the_same_time_do_not_both_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel lets two bind what neither listens on: whoever comes second is told, and waits."""
+    monkeypatch.setattr(http, "RETRY", 0.01)
+    port = free_port()
+    read, write = os.pipe()
+    async with serving(Listen("127.0.0.1", port), log=Log(fd=write)) as first:
+        assert "status on" in await said(read)
+        async with serving(Listen("127.0.0.1", port), log=Log(fd=write)) as second:
+            assert "cannot listen" in await said(read)
+            assert not first.done() and not second.done()
+    os.close(read)
+    os.close(write)
+
+
+async def test_an_endpoint_that_fails_is_said_and_raises_nothing() -> None:
+    """Nobody waits for it, so nobody would hear of it."""
+    read, write = os.pipe()
+    async with serving(Listen("no..name", 9999), log=Log(fd=write)) as task:
+        assert "the status endpoint has failed: UnicodeError" in await said(read)
+        await task
+    os.close(read)
+    os.close(write)
