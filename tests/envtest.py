@@ -66,6 +66,22 @@ class ControlPlane:
         if binaries is None:
             raise RuntimeError("KUBEBUILDER_ASSETS names no folder with etcd and kube-apiserver")
         self.processes = [self._spawn([str(binaries / name), *flags]) for name, flags in self._commands()]
+        self._wait(deadline)
+
+    @property
+    def server(self) -> subprocess.Popen[bytes]:
+        """The API server's process."""
+        return self.processes[1]
+
+    def restart_server(self) -> None:
+        """Kill the API server and start it again on the same port; return when it is ready."""
+        command = list(map(str, self.server.args))  # type: ignore[arg-type]
+        self.server.kill()
+        self.server.wait()
+        self.processes[1] = self._spawn(command)
+        self._wait(60.0)
+
+    def _wait(self, deadline: float) -> None:
         until = time.monotonic() + deadline
         while time.monotonic() < until:
             for process in self.processes:
