@@ -69,6 +69,8 @@ class Pursuit(Generic[W]):
         self.wish: W | None = None
         """The newest."""
         self._tried: asyncio.Future[bool] | None = None
+        self._settled: asyncio.Future[None] | None = None
+        """Done when the present wish has come true, or is not allowed to."""
         self._task: asyncio.Task[None] | None = None
         self._attempting: asyncio.Future[None] | None = None
 
@@ -81,7 +83,8 @@ class Pursuit(Generic[W]):
             self._tried.set_result(False)
         self.wish = wish
         self._tried = loop.create_future()
-        self._task = loop.create_task(self._pursue(wish, self._tried))
+        self._settled = loop.create_future()
+        self._task = loop.create_task(self._pursue(wish, self._tried, self._settled))
 
     async def tried(self) -> bool:
         """Wait until the first attempt at the present wish has ended, well or not; False: another wish came first."""
@@ -93,14 +96,15 @@ class Pursuit(Generic[W]):
         return self._task is None or self._task.done()
 
     async def finish(self, timeout: float) -> None:
-        """Wait for the present wish, for so many seconds at most; then end the pursuit."""
+        """Wait for the present wish, for so many seconds at most and only while there is hope; then end the pursuit."""
         if self._task is not None and not self._task.done():
-            await asyncio.wait([self._task], timeout=timeout)
+            if self._settled is not None:
+                await asyncio.wait([self._settled], timeout=timeout)
             await end(self._task)
         if self._attempting is not None:
             await end(self._attempting)
 
-    async def _pursue(self, wish: W, tried: asyncio.Future[bool]) -> None:
+    async def _pursue(self, wish: W, tried: asyncio.Future[bool], settled: asyncio.Future[None]) -> None:
         before = self._attempting
         if before is not None and not before.done():
             if self._cancels:
@@ -117,10 +121,13 @@ class Pursuit(Generic[W]):
                 raise
             except Exception as error:
                 failures += 1
-                last = isinstance(error, (NotAllowed, Missing)) and not self._persists
+                is_hopeless = isinstance(error, (NotAllowed, Missing))
+                last = is_hopeless and not self._persists
                 self._complaints.tell(error, "" if last else f"no {self._what} until that has changed")
                 if not tried.done():
                     tried.set_result(True)
+                if is_hopeless and not settled.done():
+                    settled.set_result(None)
                 if last:
                     return
                 await asyncio.sleep(self._pause(failures, error))
@@ -128,6 +135,8 @@ class Pursuit(Generic[W]):
                 self._complaints.settle(self._what)
                 if not tried.done():
                     tried.set_result(True)
+                if not settled.done():
+                    settled.set_result(None)
                 return
 
     @staticmethod

@@ -14,7 +14,7 @@ from awaitelect.config.service_kinds import Port
 from awaitelect.publish.service import ENDPOINTS, INSTANCE, SKIP_MIRROR, SLICES, TOKEN, ServiceRouting
 from awaitelect.publish.standing import Standing
 from awaitelect.stores.kubernetes_client import Pool
-from tests.publish.conftest import SEED_VERBS, Said, Site, eventually
+from tests.publish.conftest import PATIENCE, SEED_VERBS, Said, Site, eventually
 
 PORTS = (Port("rest", 3370, "TCP", "http"), Port("dns", 53, "UDP"))
 READY = Standing(leads=True, token=7, is_ready=True, is_gone=False, renewed_at=1.0)
@@ -181,6 +181,8 @@ async def test_without_any_right_it_says_so_once_and_drains_at_once(site: Site, 
     assert await routing.drained()
     assert clock.now() - begun < 0.9
     routing.note(FOLLOWS)
+    await routing.finish(PATIENCE)
+    assert clock.now() - begun < 2, "nor does the end"
     assert [line.split(" in namespace")[0] for line in router.said.warnings] == [
         "not allowed to get endpointslices (API group discovery.k8s.io)",
         "not allowed to get endpoints",
