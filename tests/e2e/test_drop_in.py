@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -22,6 +23,7 @@ from typing import Any
 
 import pytest
 
+from awaitelect.config.model import LEAVES, VARIABLES
 from tests.e2e.instances import MARK, PROGRAM, Fleet, Instance, children_of, eventually, now, state_of
 from tests.envtest import LEASE_VERBS, TESTER_TOKEN, ControlPlane
 from tests.pods import need_root, with_account, write_account
@@ -404,7 +406,7 @@ def test_with_its_role_traffic_goes_by_endpoints(site: Site) -> None:
     assert site.slices() == []
     one.tell(signal.SIGTERM)
     assert one.ends() == 0
-    assert site.addresses() == []
+    assert not site.endpoints().get("subsets"), "not among those that are not ready either"
     (warning,) = complaints(one)
     assert "endpointslices" in warning and "EndpointSlices need the verbs get, create and update" in warning
 
@@ -440,3 +442,35 @@ def test_broken_ports_of_a_service_start_nothing(site: Site) -> None:
     one = site.start("a", **ROUTED | {"SERVICE_PORTS_JSON": json.dumps({"port": 1})})
     assert one.ends() == 78
     assert f"{P}SERVICE_PORTS_JSON" in one.stderr and site.lease() == {}
+
+
+# ---------------------------------------------------------------------- the page for those who come from it
+
+PAGE = re.search(
+    r"^## Coming from k8s-await-election$(.*?)(?=^## )",
+    (Path(__file__).resolve().parents[2] / "README.md").read_text("utf-8"),
+    re.DOTALL | re.MULTILINE,
+)
+
+
+def test_each_setting_that_the_page_names_exists_and_takes_the_value() -> None:
+    """A way back that is misspelt is none."""
+    assert PAGE
+    words = re.findall(r"`([^`\n]+)`", PAGE[1])
+    settings = [re.fullmatch(r"([a-z_]+\.[a-z_.]+)(?:: (\S+))?", word) for word in words]
+    said = [(one[1], one[2]) for one in settings if one]
+    variables = [word.partition("=") for word in words if word.startswith("AWAITELECT_")]
+    said += [(VARIABLES[name].key, value) for name, _, value in variables]
+    assert len(said) >= 6
+    for key, value in said:
+        assert key in LEAVES, key
+        if value:
+            LEAVES[key].kind.parse(value)
+
+
+def test_each_change_on_purpose_is_a_row_of_the_page() -> None:
+    """With what it was, what it is, and how to have the old way, or that there is none."""
+    assert PAGE
+    table = PAGE[1].partition("<!-- migration:begin -->")[2].partition("<!-- migration:end -->")[0]
+    rows = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in table.splitlines() if "|" in line]
+    assert len(rows) > 8 and all(len(row) == 3 and all(row) for row in rows)
