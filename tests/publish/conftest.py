@@ -211,6 +211,16 @@ class Site:
             await close()
 
 
+def answered(site: Site, api: str) -> int:
+    """How many writes of that kind the API server has answered, by its own count."""
+    found = 0
+    for line in site.call("GET", "/metrics").splitlines():
+        if line.startswith("apiserver_request_total{") and f'resource="{api}"' in line:
+            if 'verb="POST"' in line or 'verb="PUT"' in line or 'verb="PATCH"' in line:
+                found += int(float(line.rsplit(" ", 1)[1]))
+    return found
+
+
 @pytest.fixture
 async def site(cluster: ControlPlane, tmp_path: Path) -> AsyncIterator[Site]:
     one = Site(cluster, tmp_path)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 
 import pytest
 
 from awaitelect.publish.pod_label import PodLabel
 from awaitelect.publish.standing import Standing
 from awaitelect.stores.kubernetes_client import Pool
-from tests.publish.conftest import Said, Site, eventually
+from tests.publish.conftest import Said, Site, answered, eventually
 
 KEY = "awaitelect.io/role"
 LEADS = Standing(leads=True, token=7)
@@ -111,7 +112,11 @@ async def test_the_last_word_arrives_last(site: Site, make: Make) -> None:
     proxy.hold_present()
     label.note(LEADS)
     await eventually(proxy.caught.is_set, "the first is on its way")
+    patches = answered(site, "pods")
     label.note(FOLLOWS)
+    with suppress(AssertionError):
+        await eventually(lambda: label.is_settled, "the second has overtaken the first", 1.0)
     proxy.release()
     await settled(label)
+    await eventually(lambda: answered(site, "pods") >= patches + 2, "both have arrived")
     assert role(site) == "follower"

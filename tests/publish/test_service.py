@@ -14,7 +14,7 @@ from awaitelect.config.service_kinds import Port
 from awaitelect.publish.service import ENDPOINTS, INSTANCE, SKIP_MIRROR, SLICES, TOKEN, ServiceRouting
 from awaitelect.publish.standing import Standing
 from awaitelect.stores.kubernetes_client import Pool
-from tests.publish.conftest import PATIENCE, SEED_VERBS, Said, Site, eventually
+from tests.publish.conftest import PATIENCE, SEED_VERBS, Said, Site, answered, eventually
 
 PORTS = (Port("rest", 3370, "TCP", "http"), Port("dns", 53, "UDP"))
 READY = Standing(leads=True, token=7, is_ready=True, is_gone=False, renewed_at=1.0)
@@ -286,16 +286,6 @@ async def test_a_write_that_arrives_late_loses(
     assert ("10.1.0.2" in str(written)) is successor and "10.1.0.1" not in str(written)
 
 
-def answered(site: Site, api: str) -> int:
-    """How many writes of that kind the API server has answered, by its own count."""
-    found = 0
-    for line in site.call("GET", "/metrics").splitlines():
-        if line.startswith("apiserver_request_total{") and f'resource="{api}"' in line:
-            if 'verb="POST"' in line or 'verb="PUT"' in line:
-                found += int(float(line.rsplit(" ", 1)[1]))
-    return found
-
-
 async def test_a_token_of_another_cluster_does_not_stand_in_the_way_for_ever(site: Site, router: Router) -> None:
     """Objects come back from backups. A renewal that was sent after we saw it shows that no later leader wrote it."""
     alien = {TOKEN: "999999999999", INSTANCE: "x"}
@@ -327,6 +317,7 @@ async def test_an_outage_is_told_once_and_made_good(site: Site, router: Router) 
     assert await routing.drained()
     assert clock.now() - begun < 2.5, "whoever stops does not wait for an API server that is away"
     routing.note(READY)
+    assert await routing._pursuit.tried() and not routing.is_settled, "it has failed and will try again"
     proxy.release()
     await eventually(lambda: site.slice() and addresses(site.slice()), "it is published after all")
     await settled(routing)
