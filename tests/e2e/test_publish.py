@@ -74,7 +74,9 @@ def start(fleet: Fleet, routing: Cluster, name: str, *actor: str, **settings: An
     """An instance that routes a Service to its address."""
     ports = [{"name": "rest", "port": 3370}]
     service = {"name": "web", "ports": ports, "pod_ip": ADDRESSES[name]}
-    return fleet.start(name, routing.lock, *actor, settings={"service": service, **settings})
+    # Long enough for a busy machine: what is tested here is not how soon a lease runs out.
+    election = {"lease_duration": 15, "renew_deadline": 9}
+    return fleet.start(name, routing.lock, *actor, settings={"service": service, "election": election, **settings})
 
 
 def warnings(one: Instance) -> list[str]:
@@ -113,7 +115,7 @@ def test_traffic_is_off_before_the_command_is_asked_to_stop(fleet: Fleet, routin
         pytest.skip("KUBEBUILDER_ASSETS has no kubectl")
     ask = f"{kubectl} --kubeconfig {routing.admin} -n {routing.namespace} get endpointslice -o json"
     hook = ["sh", "-c", f"{ask} > {seen}.part && mv {seen}.part {seen}"]
-    one = start(fleet, routing, "first", hooks={"pre_stop": hook}, election={"lease_duration": 15, "renew_deadline": 9})
+    one = start(fleet, routing, "first", hooks={"pre_stop": hook})
     is_routed_to(routing, "first")
     one.tell(signal.SIGTERM)
     assert one.ends() == 0
@@ -124,7 +126,7 @@ def test_traffic_is_off_before_the_command_is_asked_to_stop(fleet: Fleet, routin
 
 def test_a_stop_waits_for_the_mark_and_not_longer_than_a_second(fleet: Fleet, routing: Cluster) -> None:
     """An API server that has fallen silent keeps nobody from stopping."""
-    one = start(fleet, routing, "first", election={"lease_duration": 15, "renew_deadline": 9})
+    one = start(fleet, routing, "first")
     is_routed_to(routing, "first")
     with routing.lock.outage():
         told = now()
