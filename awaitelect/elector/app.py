@@ -78,4 +78,8 @@ def _take_part(loaded: Loaded, hello: Hello, channel: Channel, log: Log) -> int:
 
     from awaitelect.elector.assembly import elect
 
-    return asyncio.run(elect(loaded, hello, channel, log))
+    async def part() -> NoReturn:
+        # From in here: what is torn down first would complain, and take its time.
+        os._exit(await elect(loaded, hello, channel, log))
+
+    asyncio.run(part())
