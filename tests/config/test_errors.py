@@ -78,7 +78,8 @@ def problems_of(tmp_path: Path, text: str | bytes, environ: dict[str, str] | Non
          "expected an exit code from 0 to 255"),
         ("success_exit_codes: 0", "success_exit_codes: found the number 0, "
          "expected a list of exit codes such as [0, 3]"),
-        ("stop: 5", "stop: found the number 5, expected a mapping with any of cgroup, command, kill_mode, signal, timeout"),
+        ("stop: 5", "stop: found the number 5, "
+         "expected a mapping with any of cgroup, command, kill_mode, signal, timeout"),
         ("stop: {timout: 5}", "stop.timout: unknown key; did you mean 'timeout'?"),
         ("lease_duration: 5", "lease_duration: unknown key; did you mean 'election.lease_duration'?"),
         ("stop: {zzz: 5}", "stop.zzz: unknown key; expected cgroup, command, kill_mode, signal, timeout"),

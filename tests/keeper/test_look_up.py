@@ -61,7 +61,8 @@ def test_a_name_in_path_is_looked_for_as_the_exec_does(folder: Path, tmp_path_fa
 def test_the_message_says_where_was_looked() -> None:
     """The PATH of the command, which may not be that of the shell where it was tried."""
     found = look_up("no-such-program", searched("/nowhere", "/nothing"))
-    assert found == ("cannot execute 'no-such-program': not found in PATH (/nowhere:/nothing) (errno 2)", EXIT_NOT_FOUND)
+    where = "not found in PATH (/nowhere:/nothing) (errno 2)"
+    assert found == (f"cannot execute 'no-such-program': {where}", EXIT_NOT_FOUND)
 
 
 def test_the_path_decides_nothing_by_its_words(tmp_path: Path) -> None:
