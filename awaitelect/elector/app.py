@@ -78,8 +78,8 @@ def _take_part(loaded: Loaded, hello: Hello, channel: Channel, log: Log) -> int:
 
     from awaitelect.elector.assembly import elect
 
-    async def part() -> NoReturn:
+    async def part() -> int:
         # From in here: what is torn down first would complain, and take its time.
         os._exit(await elect(loaded, hello, channel, log))
 
-    asyncio.run(part())
+    return asyncio.run(part())
