@@ -153,6 +153,8 @@ class ControlPlane:
         return str(path)
 
     def _spawn(self, command: list[str]) -> subprocess.Popen[bytes]:
+        if shutil.which("setpriv") and command[0] != "setpriv":
+            command = ["setpriv", "--pdeathsig", "KILL", *command]  # a run of tests that is killed leaves no server
         with open(self.folder / "log", "ab") as log:
             return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
 
