@@ -295,8 +295,10 @@ class Fleet:
 
     @staticmethod
     def child_running(pid: int, program: str) -> int:
-        """The child of `pid` that runs the program, 0 for none."""
-        return next((one for one in children_of(pid) if program in command_line(one)), 0)
+        """The child of `pid` that runs the program, 0 for none: one that has not executed it yet is called as `pid`."""
+        ours = command_line(pid)
+        found = {one: command_line(one) for one in children_of(pid)}
+        return next((one for one, line in found.items() if program in line and line != ours), 0)
 
     def left_behind(self) -> list[int]:
         """The processes of this test that are alive."""

@@ -452,6 +452,7 @@ def test_without_an_election_the_command_is_a_job_like_any_other(fleet: Fleet, f
     shell.open(fleet, file_lock, election={"enabled": False})
     shell.run("sh", "-c", "echo up-and-running; cat; exit 6")
     shell.shows("up-and-running\r\n")
+    eventually(lambda: Fleet.child_running(shell.foreground, "cat"), "a shell that is just forking hears nothing")
     shell.type("\x1a")
     shell.shows("Stopped")
     shell.shows("ready> ")

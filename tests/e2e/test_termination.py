@@ -157,7 +157,7 @@ def test_a_missing_command_is_named(fleet: Fleet, file_lock: Lock) -> None:
     """Status 127 of a container is an image that was built wrong."""
     one = fleet.start("one", file_lock, command=["/no/such/program"], settings=message_settings(fleet))
     assert one.ends() == 127
-    assert message(fleet) == "cannot execute '/no/such/program': no such file\n"
+    assert message(fleet) == "cannot execute '/no/such/program': no such file (errno 2)\n"
 
 
 def test_a_message_of_the_commands_own_is_left_alone(fleet: Fleet, file_lock: Lock) -> None:
