@@ -17,12 +17,13 @@ import time
 from pathlib import Path
 
 from tests.bench import instances
+from tests.bench.crowd import CROWD_MEASURES
 from tests.bench.figures import Row, table
 from tests.bench.measures import MEASURES, Bench
 from tests.bench.peers import PEER_MEASURES
 from tests.envtest import assets
 
-ALL = MEASURES | PEER_MEASURES
+ALL = MEASURES | PEER_MEASURES | CROWD_MEASURES
 
 
 def main() -> int:

@@ -367,7 +367,7 @@ def test_a_process_in_state_d_is_never_called_gone(fleet: Fleet, file_lock: Lock
     second = fleet.start("second", file_lock)
     second.follows()
     one.tell(signal.SIGTERM)
-    one.says(f"sleep (pid {pid}, state D", times=3)
+    one.says(f"(pid {pid}, state D", times=3)
     assert one.ends() == 1
     ended = now()
     assert "the command cannot be killed: the lease is not released" in one.stderr
