@@ -412,10 +412,8 @@ class Guard:
             return []
         if self.phase in (Phase.STARTING, Phase.RUNNING) and now >= self.grant.term_by:
             self._cause = "deadline"
-            # After a suspension both dates may have passed: the SIGCONT of a stop would only wake the command up.
-            grace = now < self._last_kill_by
             note = Note("error", "the lease was not renewed in time: stopping the command")
-            return [note, *self._stop(self.settings.stop_signal, grace, now)]
+            return [note, *self._stop(self.settings.stop_signal, True, now)]
         if self.phase == Phase.STOPPING and now >= self._kill_by:
             cut = now < self._stop_at + self.settings.stop_timeout
             why = "the lease leaves no more time" if cut else "it has not ended in time"
@@ -507,7 +505,8 @@ class Guard:
         actions = [] if is_starting else self._leave_running()
         self.phase, self._stop_at, self._stop_signal = Phase.STOPPING, now, signal
         self._main_is_killed = False
-        if not grace:
+        # After a suspension every date may have passed before this is heard: a SIGCONT would only wake the command up.
+        if not grace or now >= self._last_kill_by:
             return actions + self._kill(now)
         if is_starting:
             self._limits.clear()

@@ -224,6 +224,8 @@ class Keeper:
                 self._attendant_ended(pid, status)
 
     def _take_signal(self, number: int) -> None:
+        if self._guard:  # we may have been stopped ourselves, and SIGCONT is not to wake up what has to be dead by now
+            self._perform(self._guard.on_wake(clock.now()))
         rewritten = self._guard.settings.signal_rewrite.get(number, number) if self._guard else number
         if rewritten == signal.SIGTSTP and not self._terminal.job:
             rewritten = signal.SIGSTOP  # in a session without a shell the kernel lets nobody be stopped by SIGTSTP

@@ -163,6 +163,22 @@ def test_the_hook_before_the_stop_takes_half_of_the_time_at_most() -> None:
     assert words(it.on_wake(14 - KILL_LEAD)) == ["kill all"]
 
 
+@pytest.mark.parametrize("what", ["stop", "shutdown", "deadline", "wake"])
+def test_after_all_dates_have_passed_nothing_is_asked_to_stop_any_more(what: str) -> None:
+    """The keeper was stopped in the middle of something: SIGCONT would wake up what another one replaces."""
+    it = guard()
+    it.on_grant(grant(), 0)
+    it.on_executed(0)
+    at = 14 - KILL_LEAD
+    told = {
+        "stop": lambda: it.on_stop(True, at),
+        "shutdown": lambda: it.on_shutdown(15, at)[1:],
+        "deadline": lambda: it.on_deadline(at),
+        "wake": lambda: it.on_wake(at),
+    }[what]()
+    assert words(told) == ["not ready", "kill all"]
+
+
 def test_a_stop_waits_for_the_traffic_to_be_off() -> None:
     """But never longer than a quarter of its time; and one that was not ready gets no traffic."""
     it = running(drain_timeout=1)
