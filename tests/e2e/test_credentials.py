@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gc
 import os
 import signal
 import socket
@@ -10,6 +11,7 @@ import sys
 import time
 import urllib.request
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,17 @@ from tests.envtest import ADMIN_TOKEN, LEASE_VERBS, ControlPlane
 from tests.misbehaving import Asked, Gate, Tunnel
 from tests.pods import need_root, token_of, with_account
 from tests.stores.scripted import status
+
+# What a time-out has cut off is taken apart whenever the garbage collector comes to it.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(autouse=True)
+def _tidied() -> Iterator[None]:
+    """It is not to come to it in somebody else's test."""
+    yield
+    gc.collect()
+
 
 NAMESPACE = "e2e-credentials"
 LONG = {"lease_duration": 10, "renew_deadline": 8, "retry_period": 0.3}

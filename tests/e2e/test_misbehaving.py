@@ -7,6 +7,7 @@ troubles of a test are had by as many instances at once, each with a lease of it
 from __future__ import annotations
 
 import contextlib
+import gc
 import signal
 import uuid
 from collections.abc import Callable, Iterator
@@ -20,6 +21,17 @@ from tests.e2e.locks import KubernetesLock
 from tests.envtest import ControlPlane
 from tests.misbehaving import LOSE, Asked, Gate, Wire
 from tests.stores.scripted import raw, status
+
+# What a time-out has cut off is taken apart whenever the garbage collector comes to it.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(autouse=True)
+def _tidied() -> Iterator[None]:
+    """It is not to come to it in somebody else's test."""
+    yield
+    gc.collect()
+
 
 NAMESPACE = "e2e"
 HTML = "<html><body>Bad gateway</body></html>"

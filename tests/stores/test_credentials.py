@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import json
 import logging
 import os
 import time
 import traceback
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,6 +26,17 @@ from awaitelect.stores.kubernetes import KubernetesStore
 from tests.envtest import ADMIN_TOKEN, ControlPlane, write_kubeconfig
 from tests.misbehaving import Asked, Gate, Tunnel
 from tests.stores.scripted import Request, found, scripted, status
+
+# What a time-out has cut off is taken apart whenever the garbage collector comes to it.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(autouse=True)
+def _tidied() -> Iterator[None]:
+    """It is not to come to it in somebody else's test."""
+    yield
+    gc.collect()
+
 
 T = 5.0
 SECRET = "sesame-open-sesame"
