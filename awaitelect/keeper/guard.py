@@ -598,8 +598,9 @@ class Guard:
 
     def _give_up(self, ended: str) -> list[Action]:
         then = self.settings.on_give_up
-        self.last_end = f"{self.last_end}, {self._backoff.failures} failures in a row: giving up"
-        text = f"{ended}, {self._backoff.failures} failures in a row: giving up"
+        crashes = f", {self._backoff.failures} failures in a row: giving up"
+        self.last_end += crashes
+        text = ended + crashes
         if then == "hold":
             self.phase = Phase.HELD
             return [Note("error", f"{text}; the lease is held with nothing running (restart.on_give_up: hold)")]
