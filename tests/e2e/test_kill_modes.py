@@ -363,7 +363,7 @@ def test_a_process_in_state_d_is_never_called_gone(fleet: Fleet, file_lock: Lock
     settings = {"stop": {"timeout": "300ms", "cgroup": way}}
     one = fleet.start("one", file_lock, command=["sh", "-c", script], settings=settings)
     pid = eventually(lambda: (frozen / "cgroup.procs").read_text().split(), "it is frozen")[0]
-    assert state_of(int(pid)) == "D"
+    eventually(lambda: state_of(int(pid)) == "D", "it sleeps where nothing wakes it")
     second = fleet.start("second", file_lock)
     second.follows()
     one.tell(signal.SIGTERM)

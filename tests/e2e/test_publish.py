@@ -86,6 +86,7 @@ def warnings(one: Instance) -> list[str]:
 
 
 def is_routed_to(routing: Cluster, name: str) -> None:
+    """Which may be so before the command has said a word."""
     eventually(lambda: routing.routed() == [(ADDRESSES[name], True)], f"traffic goes to {name}", pace=0.02)
 
 
@@ -167,6 +168,7 @@ def test_whoever_has_lost_the_lease_is_taken_off(fleet: Fleet, routing: Cluster)
     """Somebody else has it, who may publish what he likes: we are gone before we lead again."""
     one = start(fleet, routing, "first")
     is_routed_to(routing, "first")
+    one.started()
     routing.lock.take("intruder")
     one.says("is taken off")
     one.started(2)
