@@ -121,9 +121,8 @@ def warnings(settings: Settings, origins: Mapping[str, str], is_set: Callable[[s
     others = ("path",) if backend == "kubernetes" else ("name", "namespace", "kubeconfig", "context")
     if settings.election.enabled:
         found += [inert(f"lock.{one}", "lock.backend", backend) for one in others if is_set(f"lock.{one}")]
-        concerned = ("stop.timeout", *DURATIONS)
-        # With nothing but defaults it would be said at every start, to people who chose none of it.
-        found += _grace(settings, origins) if any(map(is_set, concerned)) else []
+        # The default is cut with most durations: said of it at every start, it would teach people to overlook warnings.
+        found += _grace(settings, origins) if is_set("stop.timeout") else []
     found += _supervision(settings, origins, is_set)
     for section, needed in (("service", "service.name"), ("pod_label", "pod_label.key")):
         if not value_of(settings, needed) or not settings.election.enabled:
