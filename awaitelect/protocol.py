@@ -15,7 +15,7 @@ from typing import Any
 
 from awaitelect import clock
 from awaitelect.attributes import Attributes
-from awaitelect.values import Value, as_dict
+from awaitelect.values import V, Value, as_dict, misfit
 
 MARK = "AWAITELECT_INSTANCE"
 """The variable that every process of the command carries, so that it can be found whatever became of its parents."""
@@ -245,6 +245,18 @@ class Shutdown(Value):
 Message = Settings | Grant | Stop | Alive | Failed | Drained | Leave | Hello | Ack | Spawned | Ready | Gone | Shutdown
 
 _INSTANTS = {"term_by", "kill_by"}
+_RANGES = {
+    "signal": (1, 64),
+    "stop_signal": (1, 64),
+    "status": (0, 255),
+    "pid": (0, 2**31 - 1),
+    "umask": (0, 0o777),
+    "uid": (0, 2**32 - 2),
+    "gid": (0, 2**32 - 2),
+    "port": (0, 65535),
+}
+_MOST = {int: 2**64, float: 2**53}
+"""No other number is larger: what is made of it fits into the kernel's types."""
 _TYPES: dict[str, type[Message]] = {
     kind.__name__: kind
     for kind in (Settings, Grant, Stop, Alive, Failed, Drained, Leave, Hello, Ack, Spawned, Ready, Gone, Shutdown)
@@ -260,18 +272,27 @@ def encode(message: Message) -> bytes:
     return json.dumps({"is": type(message).__name__, **fields}, separators=(",", ":")).encode()
 
 
+class UnknownMessage(ValueError):
+    """A message of a kind that is not known here: of a newer version, perhaps."""
+
+
 def decode(datagram: bytes) -> Message:
-    """The message in a datagram. Raises ValueError for whatever is none."""
+    """The message in a datagram. Raises UnknownMessage for another kind of one, ValueError for whatever is none."""
     try:
         fields = json.loads(datagram)
-        kind = _TYPES[fields.pop("is")]
+        name = fields.pop("is")
+        if isinstance(name, str) and name not in _TYPES:
+            raise UnknownMessage(f"not a message that is known here: {name[:40]!r}")
+        kind = _TYPES[name]
         known = _known(kind, fields)
         for name in _INSTANTS & known.keys():
             if known[name] is not None:
                 known[name] = clock.from_ns(known[name])
         if kind is Settings:
             known["command"] = _command_settings(known["command"])
-        return kind(**known)
+        return _checked(kind(**known))
+    except UnknownMessage:
+        raise
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
         raise ValueError(f"not a message: {datagram[:80]!r}: {error}") from error
 
@@ -283,10 +304,33 @@ def _known(kind: type[Value], fields: dict[str, Any]) -> dict[str, Any]:
 def _command_settings(fields: dict[str, Any]) -> CommandSettings:
     known = _known(CommandSettings, fields)
     if "backoff" in known:
-        known["backoff"] = BackoffSettings(**_known(BackoffSettings, known["backoff"]))
+        known["backoff"] = _checked(BackoffSettings(**_known(BackoffSettings, known["backoff"])))
     for probe in ("start_probe", "liveness"):
         if known.get(probe) is not None:
-            known[probe] = Probe(**_known(Probe, known[probe]))
+            known[probe] = _checked(Probe(**_known(Probe, known[probe])))
     if "signal_rewrite" in known:  # JSON has no numbers as keys
-        known["signal_rewrite"] = {int(caught): int(sent) for caught, sent in known["signal_rewrite"].items()}
-    return CommandSettings(**known)
+        known["signal_rewrite"] = {int(caught): sent for caught, sent in known["signal_rewrite"].items()}
+    settings = _checked(CommandSettings(**known))
+    if not all(1 <= caught <= 64 and 0 <= sent <= 64 for caught, sent in settings.signal_rewrite.items()):
+        raise ValueError("signal_rewrite has a number that is no signal's")
+    words = [*settings.argv, *(word for argv in settings.hooks.values() for word in argv)]
+    if any("\0" in word for word in (*words, *settings.environment, *settings.environment.values())):
+        raise ValueError("a program or its environment has a NUL")
+    if not all([settings.argv, *settings.hooks.values()]):
+        raise ValueError("a program is missing")
+    return settings
+
+
+def _checked(value: V) -> V:
+    """The value, if whoever acts upon it can rely on what its fields hold."""
+    name = misfit(value)
+    if name:
+        raise ValueError(f"{type(value).__name__}.{name} is not {value.TYPES[name]}")
+    for name in value.FIELDS:
+        held = getattr(value, name)
+        if isinstance(held, (int, float)):
+            most = _MOST[float if value.TYPES[name].startswith("float") else int]
+            least, most = _RANGES.get(name, (-most, most))
+            if not least <= held <= most:
+                raise ValueError(f"{type(value).__name__}.{name} is not from {least} to {most}")
+    return value

@@ -6,6 +6,7 @@ classes: with some fifty of them, that is a fifth of the time until a command ru
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar, TypeVar, dataclass_transform
 
 V = TypeVar("V", bound="Value")
@@ -19,12 +20,15 @@ class Value:
     """The names of the fields."""
     DEFAULTS: ClassVar[dict[str, Any]] = {}
     """The values of the fields that need not be given; shared, so never to be changed."""
+    TYPES: ClassVar[dict[str, str]] = {}
+    """What the fields hold, as their annotations say it."""
     _unseen = frozenset[str]()
     """Fields that are left out of comparisons and of what is shown: secrets, and what others have put in."""
 
     def __init_subclass__(cls) -> None:
         own = tuple(name for name in cls.__annotations__ if not name.startswith("_"))
         cls.FIELDS = cls.FIELDS + own
+        cls.TYPES = cls.TYPES | {name: cls.__annotations__[name] for name in own}
         cls.DEFAULTS = cls.DEFAULTS | {name: cls.__dict__[name] for name in own if name in cls.__dict__}
         cls.__match_args__ = cls.FIELDS  # type: ignore[attr-defined, misc]
 
@@ -67,3 +71,25 @@ def as_dict(value: Value) -> dict[str, Any]:
 def changed(value: V, **fields: Any) -> V:
     """The same but for these fields. Raises TypeError for a field that it does not have."""
     return type(value)(**{**value.__dict__, **fields})
+
+
+def misfit(value: Value) -> str:
+    """The name of a field that holds something else than its annotation says; empty where all of them fit.
+
+    Understands what can come in JSON: numbers, texts, lists and mappings of them, other values, and `| None`. A number
+    that is infinite, or none, fits nowhere. Fields of a value within are not looked at.
+    """
+    return next((name for name, kind in value.TYPES.items() if not _fits(getattr(value, name), kind)), "")
+
+
+def _fits(held: Any, kind: str) -> bool:
+    if kind.endswith(" | None"):
+        return held is None or _fits(held, kind.removesuffix(" | None"))
+    if kind.startswith("list["):
+        return isinstance(held, list) and all(_fits(one, kind[5:-1]) for one in held)
+    if kind.startswith("dict["):
+        of_keys, _, of_values = kind[5:-1].partition(", ")
+        return isinstance(held, dict) and all(_fits(k, of_keys) and _fits(v, of_values) for k, v in held.items())
+    if kind == "float":
+        return isinstance(held, (int, float)) and not isinstance(held, bool) and math.isfinite(held)
+    return type(held).__name__ == kind

@@ -29,7 +29,7 @@ def parse_env_file(text: str, where: str) -> tuple[dict[str, str], list[str]]:
     """The variables of a text, and warnings. Raises Unreadable for a quote that is never closed."""
     variables: dict[str, str] = {}
     warnings: list[str] = []
-    at = 0
+    at, number, counted = 0, 1, 0
     while at < len(text):
         found = _LINE.match(text, at)
         assert found is not None
@@ -37,7 +37,7 @@ def parse_env_file(text: str, where: str) -> tuple[dict[str, str], list[str]]:
         if not line or line[0] in "#;":
             at = end + 1
             continue
-        number = text.count("\n", 0, at) + 1
+        number, counted = number + text.count("\n", counted, at), at
         equals = text.find("=", text.index(line[0], at) + 1, end)
         if equals < 0:
             warnings.append(f"{where}:{number}: a line without '=' is ignored; expected NAME=VALUE")

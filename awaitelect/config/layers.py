@@ -48,11 +48,11 @@ class Found(Value):
         node, path = self.node, self.origin.rpartition(":")[0]
         line = node.line if node else 0
         for step in at:
-            inner = node.value if node else None
-            parts = dict(enumerate(inner)) if isinstance(inner, list) else inner
-            if not isinstance(parts, dict) or step not in parts:
+            inner: Any = node.value if node else None
+            known = inner if isinstance(inner, dict) else range(len(inner)) if isinstance(inner, list) else ()
+            if step not in known:
                 break
-            node = parts[step]
+            node = inner[step]
             line = node.line
         return f"{path}:{line}" if node else self.origin
 

@@ -20,6 +20,9 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 _DEEPEST = 32
 _MOST = 20_000
+"""Values of a text at most, those that are merged or stand for an alias included: more is no configuration, and would
+take its time.
+"""
 
 _INT = re.compile(r"[-+]?[0-9]{1,4000}|0x[0-9a-fA-F]{1,16}")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
@@ -66,6 +69,7 @@ class _Reading:
         self._anchors: dict[str, Node] = {}
         self._repeated: list[str] = []
         self._text = text
+        self._left = _MOST
 
     def document(self) -> Node:
         try:
@@ -106,6 +110,7 @@ class _Reading:
     def _node(self, event: Any, depth: int) -> Node:
         if depth > _DEEPEST:
             self._fail(event, f"nested deeper than {_DEEPEST} levels")
+        self._count(event, 1)
         line, column = event.start_mark.line + 1, event.start_mark.column + 1
         if isinstance(event, yaml.AliasEvent):
             if str(event.anchor) not in self._anchors:
@@ -122,6 +127,11 @@ class _Reading:
         if event.anchor:
             self._anchors[event.anchor] = node
         return node
+
+    def _count(self, event: Any, values: int) -> None:
+        self._left -= values
+        if self._left < 0:
+            self._fail(event, f"here are more than {_MOST} values; expected fewer")
 
     def _sequence(self, depth: int) -> list[Node]:
         found = []
@@ -162,6 +172,7 @@ class _Reading:
         for one in value.value if isinstance(value.value, list) else [value]:
             if not isinstance(one.value, dict):
                 self._fail(event, "'<<' merges mappings; expected an alias of one")
+            self._count(event, len(one.value))
             merged |= {key: node for key, node in one.value.items() if key not in merged}
 
 

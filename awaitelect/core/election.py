@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from awaitelect.core import machine, messages
 from awaitelect.core.grants import GrantBook
-from awaitelect.core.lease import ABSENT, Observed, Record, Timing
+from awaitelect.core.lease import ABSENT, MOST_TRANSITIONS, Observed, Record, Timing, named
 from awaitelect.core.machine import State
 from awaitelect.core.messages import Action, Event, Report
 from awaitelect.core.view import View
@@ -210,6 +210,8 @@ class Election:
             transitions = 0
         else:
             transitions = known.transitions + (0 if ours or taken_back else 1)
+            if transitions > MOST_TRANSITIONS:
+                transitions = 0  # a store would refuse it, and nobody could lead any more
         return Record(
             holder=self.identity,
             duration=self.timing.wire_duration,
@@ -333,7 +335,7 @@ class Election:
             self._next_at = self._now
         else:
             self.term = None
-            self._step_down("lease_lost", f"{record.holder!r} has taken the lease from us", "error")
+            self._step_down("lease_lost", f"{named(record.holder)} has taken the lease from us", "error")
 
     def _tell_holder(self) -> None:
         if self.state != State.FOLLOWER:
@@ -348,7 +350,9 @@ class Election:
                 self._report("debug", what)
         elif record.holder != self._told and not self.view.is_ours:
             self._told = record.holder
-            self._report("info", f"following {record.holder!r}, who holds the lease for {record.duration}s at a time")
+            self._report(
+                "info", f"following {named(record.holder)}, who holds the lease for {record.duration}s at a time"
+            )
 
     _told = ""
 
@@ -418,7 +422,7 @@ class Election:
                 return
             self._grants.close()
             if self.state == State.LEADER:
-                self._step_down(_TRIGGERS[event.cause], event.cause.replace("_", " "), "info")
+                self._step_down(_TRIGGERS.get(event.cause, "deadline_near"), event.cause.replace("_", " "), "info")
             self._pause()
             self.trigger("command_gone")
         elif self._ending:

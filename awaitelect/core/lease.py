@@ -53,6 +53,11 @@ class Observed(Value):
 
 ABSENT = Observed()
 
+MOST_TRANSITIONS = 2**31 - 1
+"""What leaseTransitions can hold."""
+LONGEST_NAME = 253
+"""Characters of an identity at most; other clients may have longer ones."""
+
 
 class Timing(Value):
     """The durations of an election, in seconds. Names and defaults are client-go's."""
@@ -110,6 +115,11 @@ class Timing(Value):
         return found
 
 
+def named(holder: str) -> str:
+    """A holder as people are shown it: in quotes and, whatever somebody has written there, short."""
+    return repr(holder if len(holder) <= LONGEST_NAME else holder[: LONGEST_NAME - 1] + "…")
+
+
 def _seconds(value: float) -> str:
     return f"{value:.6g}s"
 
@@ -121,10 +131,16 @@ def stamp(record: Record, base: Record | None, wall: datetime) -> Record:
     that look alike are no renewal to it. The acquire time is kept while the term goes on.
     """
     renewed = wall
-    if base and base.renew_time and base.holder == record.holder:  # another run of ours may have left it ahead
-        renewed = max(wall, base.renew_time + timedelta(seconds=1) if _same_second(base.renew_time, wall) else wall)
+    before = base.renew_time if base and base.holder == record.holder else None
+    # Another run of ours may have left it a little ahead. What is far ahead somebody has made up: it looks different
+    # anyway, and following it would end where dates do.
+    if before and _same_second(before, wall) and before - wall < _AHEAD:
+        renewed = before + timedelta(seconds=1)
     acquired = record.acquire_time or renewed
     return changed(record, acquire_time=acquired, renew_time=renewed)
+
+
+_AHEAD = timedelta(days=1)
 
 
 def _same_second(earlier: datetime, later: datetime) -> bool:

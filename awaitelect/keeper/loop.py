@@ -394,7 +394,7 @@ class Keeper:
             self._elector.pid = None
             return
         self._elector.ended(now)
-        said = guard.describe(status)
+        said = self._elector.fault or guard.describe(status)
         if self._disabled:
             status = EXIT_CONFIG
         if self._guard is None:

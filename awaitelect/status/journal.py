@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from awaitelect import protocol
 from awaitelect.core import messages
 from awaitelect.core.election import Election
+from awaitelect.core.lease import LONGEST_NAME, named
 from awaitelect.core.machine import TABLE, State
 from awaitelect.status.snapshot import Counts, Histogram, Snapshot, Transition
 
@@ -147,7 +148,7 @@ class Journal:
         elif election.state == State.TERMINATED:
             said = "ending"
         elif holder and not election.view.is_ours:
-            said = f"following {holder!r}"
+            said = f"following {named(holder)}"
         else:
             said = "contending for the lease"
         return protocol.Alive(election.state, f"{said}; {self._trouble}" if self._trouble else said)
@@ -160,7 +161,7 @@ class Journal:
             state=election.state,
             lock=lock,
             identity=election.identity,
-            holder=record.holder if record else "",
+            holder=record.holder[:LONGEST_NAME] if record else "",
             lease_duration=timing.lease_duration,
             renewed_at=term.sent_at if term else None,
             is_ready=self._is_ready,

@@ -21,6 +21,7 @@ import logging
 import os
 import re
 import secrets
+import stat
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -39,6 +40,8 @@ _KEEP = 4
 """How many older versions stay, for people to look at."""
 _ABANDONED = 60.0
 """Seconds after which an unfinished file is taken for a dead writer's; one that was only stopped gets a Conflict."""
+_LARGEST = 3_000_000
+"""Bytes of a version at most, twice what a cluster would store."""
 _TRIES = 100
 _LOOK_AGAIN = 1.0
 """Seconds to the next look where the last one failed: what was wrong may be mended without a trace in the folder."""
@@ -157,8 +160,12 @@ class FileStore:
     def _load(self, number: int) -> dict[str, Any]:
         """The lease in a version's file, with its number inside. Raises OSError, and StoreUnavailable for nonsense."""
         path = self._file(number)
-        with open(path, "rb") as file:
-            content = file.read()
+        with open(path, "rb", opener=_without_waiting) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise StoreUnavailable(f"cannot read {path}: it is no regular file; remove it")
+            content = file.read(_LARGEST + 1)
+        if len(content) > _LARGEST:
+            raise StoreUnavailable(f"cannot read {path}: it is larger than {_LARGEST} bytes; mend or remove it")
         try:
             lease = json.loads(content)
         except (ValueError, RecursionError) as error:
@@ -208,6 +215,11 @@ class FileStore:
     def _unavailable(self, verb: str, path: str, error: OSError, uncertain: bool = False) -> StoreUnavailable:
         code = errno.errorcode.get(error.errno or 0, "?")
         return StoreUnavailable(f"cannot {verb} {path}: {error.strerror} ({code})", uncertain=uncertain)
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Else opening a named pipe waits for its writer."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _version(lease: dict[str, Any]) -> int:
