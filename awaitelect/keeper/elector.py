@@ -8,17 +8,20 @@ import socket
 from collections.abc import Iterator
 
 from awaitelect.keeper.launch import launch
-from awaitelect.protocol import MAX_MESSAGE, Hello, Message, Settings, decode, encode
+from awaitelect.protocol import MAX_MESSAGE, Hello, Message, Settings, UnknownMessage, decode, encode
 
 STARTUP = 30.0
-"""Seconds in which an elector must have said its first word."""
+"""Seconds in which an elector must have said its first word, and so many more for the first about the lease."""
 LEAST_STARTUP = 1.0
 """Seconds that an elector's start counts at least: the machine may be busier by the time that its successor starts."""
-SILENCE = 200.0
-"""Seconds after which an elector that holds no grant counts as hung: a follower speaks once a minute."""
+SILENCE = 90.0
+"""Seconds after which an elector that holds no grant counts as hung: a follower speaks once a minute, and while one is
+hung this instance leads nothing."""
 YOUNG = 5.0
 """Seconds: an elector that dies, or hangs, younger than this is followed after a pause that doubles."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+AT_ONCE = 1000
+"""Messages that are taken in one go at most: more than a socket holds, and no reason to forget the time."""
 
 
 class Elector:
@@ -35,6 +38,8 @@ class Elector:
         """Seconds from spawning one to its first word about the lease, as last measured, or LEAST_STARTUP."""
         self.restart_at: float | None = None
         self.has_spoken = False
+        self.fault = ""
+        """Why it was killed, if it had sent nonsense."""
         self._is_measured = False
         self.early_deaths = 0
         self._socket: socket.socket | None = None
@@ -52,6 +57,7 @@ class Elector:
         self.spawned_at = self.heard_at = now
         self.spawned += 1
         self.has_spoken = self._is_measured = False
+        self.fault = ""
         self.send(hello)
 
     def send(self, message: Message, *fds: int) -> bool:
@@ -65,8 +71,13 @@ class Elector:
         return True
 
     def receive(self, now: float) -> Iterator[Message]:
-        """The messages that have come. Closes our end when the other is closed."""
-        while self._socket:
+        """The messages that have come. Closes our end when the other is closed.
+
+        One that sends what is no message is killed, and counts as failed.
+        """
+        for _ in range(AT_ONCE):
+            if self._socket is None:
+                return
             try:
                 datagram = self._socket.recv(MAX_MESSAGE)
             except BlockingIOError:
@@ -82,8 +93,13 @@ class Elector:
             self.heard_at = now
             try:
                 message = decode(datagram)
-            except ValueError:
-                continue  # of a newer version: what we don't understand we can't act on
+            except UnknownMessage:
+                continue  # what we don't understand we can't act on
+            except ValueError as error:
+                self.fault = f"was killed, for it sent what is {error}"
+                self.kill()
+                self.close()
+                return
             if not self._is_measured and not isinstance(message, Settings):
                 # The settings come before the slow imports and the first answer of the store.
                 self._is_measured = True
@@ -91,8 +107,12 @@ class Elector:
             yield message
 
     def kill(self) -> None:
-        """SIGKILL; its end is seen when it is reaped."""
+        """SIGKILL; its end is seen when it is reaped. Nothing where it has been: its number may be another's by now."""
         if self.pid is not None:
+            try:
+                os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
             os.kill(self.pid, signal.SIGKILL)
 
     def ended(self, now: float) -> None:
@@ -116,7 +136,7 @@ class Elector:
         if not self.has_spoken:
             return self.heard_at + STARTUP
         if term_by is None:
-            return self.heard_at + SILENCE
+            return self.heard_at + (SILENCE if self._is_measured else STARTUP)
         return max(term_by - 3 * self.startup, self.heard_at + patience, self.spawned_at + YOUNG)
 
     def close(self) -> None:
