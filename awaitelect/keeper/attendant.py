@@ -10,11 +10,11 @@ import os
 import signal
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from awaitelect.attributes import Attributes, NotApplied, apply
+from awaitelect.attributes import Attributes
 from awaitelect.cgroup import Cgroup
-from awaitelect.errors import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND
+from awaitelect.errors import EXIT_NOT_EXECUTABLE
+from awaitelect.keeper import execution, signals, tree
 from awaitelect.keeper import probe as probes
-from awaitelect.keeper import signals, tree
 from awaitelect.keeper.guard import describe
 from awaitelect.keeper.shim import close_others
 from awaitelect.protocol import Probe
@@ -61,12 +61,7 @@ class Attendants:
         cgroup: Cgroup | None = None,
     ) -> None:
         """Run a hook, in this cgroup if it can be entered. Raises OSError where no process can be had."""
-
-        def hook() -> int:
-            _enter(cgroup)
-            return _execute(argv, environment, attributes, self._caught)
-
-        self._spawn(name, hook)
+        self._spawn(name, lambda keeper: self._execute(argv, environment, attributes, cgroup, keeper))
 
     def ask(
         self,
@@ -78,13 +73,11 @@ class Attendants:
     ) -> None:
         """Ask a question; an answer that is none is ended by its asker. Raises OSError where no process can be had."""
 
-        def question() -> int:
-            if probe.kind != "exec":
-                trouble = probes.ask(probe)
-                os.write(2, trouble.encode())
-                return 1 if trouble else 0
-            _enter(cgroup)
-            return _execute(probe.argv, environment, attributes, self._caught)
+        def question(keeper: int) -> tuple[str, int]:
+            if probe.kind == "exec":
+                return self._execute(probe.argv, environment, attributes, cgroup, keeper)
+            trouble = probes.ask(probe)
+            return trouble, 1 if trouble else 0
 
         self._spawn(name, question, is_quiet=True, is_question=probe.kind != "exec")
 
@@ -122,8 +115,26 @@ class Attendants:
         del self._running[one.pid]
         os.close(one.report_fd)
 
-    def _spawn(self, name: str, body: Callable[[], int], is_quiet: bool = False, is_question: bool = False) -> None:
-        """Fork a child that ends with what `body` returns. `is_quiet`: its standard error is what it reports."""
+    def _execute(
+        self,
+        argv: Sequence[str],
+        environment: Mapping[str, str],
+        attributes: Attributes,
+        cgroup: Cgroup | None,
+        keeper: int,
+    ) -> tuple[str, int]:
+        """Become the program. Returns only if that has failed: why, and the exit status for it."""
+        execution.enter(cgroup)
+        failed = execution.execute(argv, environment, attributes, self._caught, keeper)
+        return failed.reason, failed.status or EXIT_NOT_EXECUTABLE
+
+    def _spawn(
+        self, name: str, body: Callable[[int], tuple[str, int]], is_quiet: bool = False, is_question: bool = False
+    ) -> None:
+        """Fork a child that says and ends with what `body`, which is given our pid, returns.
+
+        `is_quiet`: its standard error is what it says.
+        """
         read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(read_fd, False)
         keeper = os.getpid()
@@ -134,7 +145,8 @@ class Attendants:
                 status = EXIT_NOT_EXECUTABLE
                 try:
                     _prepare(keeper, write_fd, is_quiet)
-                    status = body()
+                    said, status = body(keeper)
+                    os.write(write_fd, said.encode())
                 except BaseException as error:
                     os.write(write_fd, f"{error}".encode())
                 finally:
@@ -160,34 +172,6 @@ def _prepare(keeper: int, report_fd: int, is_quiet: bool) -> None:
     tree.die_with_parent()
     if os.getppid() != keeper:
         os._exit(EXIT_NOT_EXECUTABLE)
-
-
-def _enter(cgroup: Cgroup | None) -> None:
-    try:
-        if cgroup:
-            cgroup.enter()
-    except OSError:
-        pass  # session and mark are left
-
-
-def _execute(
-    argv: Sequence[str], environment: Mapping[str, str], attributes: Attributes, caught: signals.Signals
-) -> int:
-    """Become the program. Returns only if that has failed: its reason is raised, or its exit status returned."""
-    keeper = os.getppid()
-    try:
-        apply(attributes)
-    except NotApplied as error:
-        raise OSError(str(error)) from error
-    tree.die_with_parent()  # once more: a change of user has undone it
-    if os.getppid() != keeper:
-        return EXIT_NOT_EXECUTABLE
-    signals.set_for_command(caught.ignored, caught.original_mask)
-    try:
-        os.execvpe(argv[0], list(argv), dict(environment))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        os.write(2, f"cannot execute {argv[0]!r}: {error.strerror}\n".encode())
-        return EXIT_NOT_FOUND
 
 
 def _kill(pid: int) -> None:

@@ -15,6 +15,7 @@ from awaitelect.attributes import Attributes, NotApplied, apply, attributes_of, 
 from awaitelect.cgroup import Cgroup
 from awaitelect.errors import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND
 from awaitelect.keeper import shim, tree
+from awaitelect.keeper.execution import NotExecuted
 from awaitelect.keeper.shim import Shim
 from awaitelect.keeper.signals import Signals
 from awaitelect.keeper.terminal import Terminal
@@ -203,19 +204,18 @@ class Command:
         if self.is_pending and self.main and now >= self._start_by:
             tree.kill({self.main.pid})
 
-    def read_verdict(self) -> dict[str, str | int] | None:
-        """What became of the order: {} if the command runs, why not otherwise, None if it is not known yet."""
+    def read_verdict(self) -> NotExecuted | None:
+        """Why the order could not be followed; None if the command runs, or if that `is_pending` still."""
         assert self.main is not None
         try:
             said = os.read(self.main.verdict_fd, 65536)
         except BlockingIOError:
             return None
-        verdict: dict[str, str | int] = json.loads(said) if said else {}
         self.is_pending = False
         held_back, self._held_back = self._held_back, []
         for number, group, wake in held_back:
             self.signal(number, group=group, wake=wake)
-        return verdict
+        return NotExecuted(**json.loads(said)) if said else None
 
     def forget(self) -> None:
         """Close what belonged to the last run."""

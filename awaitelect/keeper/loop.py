@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 from awaitelect import attributes, clock, protocol
 from awaitelect.core.restart import exit_status
 from awaitelect.errors import EXIT_CONFIG, EXIT_INTERNAL, EXIT_NOT_EXECUTABLE
-from awaitelect.keeper import command, guard, reaper, signals, tree
+from awaitelect.keeper import command, execution, guard, reaper, signals, tree
 from awaitelect.keeper.attendant import Attendants
 from awaitelect.keeper.elector import LONGEST_PAUSE, SILENCE, STARTUP, Elector
 from awaitelect.keeper.guard import Guard, Phase
@@ -328,11 +328,11 @@ class Keeper:
 
     def _read_verdict(self) -> None:
         assert self._guard is not None
-        verdict = self._command.read_verdict()
-        if verdict is None:
+        failed = self._command.read_verdict()
+        if self._command.is_pending:
             return
         now = clock.now()
-        if not verdict:
+        if failed is None:
             assert self._command.main is not None
             self._log.info(f"command started, pid {self._command.main.pid}")
             self._elector.send(protocol.Spawned(self._command.main.pid, self._guard.restarts), self._command.main.pidfd)
@@ -341,10 +341,7 @@ class Keeper:
             return
         self._command.main_reaped = True
         self._command.take_terminal()
-        if "late" in verdict:
-            self._perform(self._guard.on_refused(str(verdict["late"]), None, now))
-        else:
-            self._perform(self._guard.on_refused(str(verdict["reason"]), int(verdict["status"]), now))
+        self._perform(self._guard.on_refused(failed.reason, failed.status, now))
 
     # ------------------------------------------------------------------ the elector
 
@@ -672,10 +669,7 @@ class Keeper:
                     os._exit(128 + number)
             self._signals.restore()  # what has come since is pending, and goes to the command
             os.execvpe(settings.argv[0], settings.argv, environment)
-        except attributes.NotApplied as error:
-            self._log.error(str(error))
-        except OSError as error:
-            self._log.error(f"cannot execute {settings.argv[0]!r}: {error.strerror}")
-        except MemoryError:
-            self._log.error(f"cannot execute {settings.argv[0]!r}: its limits leave too little memory")
-        os._exit(EXIT_NOT_EXECUTABLE)
+        except (attributes.NotApplied, OSError, ValueError, MemoryError) as error:
+            failed = execution.not_executed(settings.argv[0], error)
+            self._log.error(failed.reason)
+            os._exit(failed.status or EXIT_NOT_EXECUTABLE)

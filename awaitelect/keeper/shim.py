@@ -9,7 +9,7 @@ another of our cgroups, then itself.
 
 The order is one JSON object, up to the end of a line:
     argv, environment, attributes, start_by (nanoseconds)
-The verdict is nothing (the exec went through), or one JSON object: late, or reason and status.
+The verdict is nothing (the exec went through), or one JSON object: reason, and the status, or null for too late.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ import time
 from typing import Any, NoReturn
 
 from awaitelect import clock
-from awaitelect.attributes import Attributes, NotApplied, apply, give_pipes
+from awaitelect.attributes import Attributes
 from awaitelect.cgroup import Cgroup
-from awaitelect.errors import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND
-from awaitelect.keeper import signals, tree
+from awaitelect.errors import EXIT_NOT_EXECUTABLE
+from awaitelect.keeper import execution, signals
 from awaitelect.keeper.terminal import Terminal
 from awaitelect.orphans import kill_left_behind
-from awaitelect.values import Value
+from awaitelect.values import Value, as_dict
 
 PATIENCE = 0.3
 """Seconds that a keeper which has let its date pass has to notice it before it is taken for dead."""
@@ -117,11 +117,7 @@ def _live(
     else:
         os.setsid()
     close_others({0, 1, 2, order_fd, verdict_fd, deadman})
-    if cgroup:
-        try:
-            cgroup.enter()
-        except OSError:
-            pass  # group, session and mark are left
+    execution.enter(cgroup)
     line = _read_line(order_fd) if _is_told(order_fd, deadman) else b""
     if not line:
         if os.getppid() == keeper != 1:
@@ -131,7 +127,8 @@ def _live(
         if cgroup:
             cgroup.leave()
         os._exit(0)
-    os.write(verdict_fd, json.dumps(_become(json.loads(line), caught, terminal, keeper)).encode())
+    failed = _become(json.loads(line), caught, terminal, keeper)
+    os.write(verdict_fd, json.dumps(as_dict(failed)).encode())
     os._exit(EXIT_NOT_EXECUTABLE)
 
 
@@ -151,34 +148,11 @@ def _is_told(order_fd: int, deadman: int) -> bool:
             return False
 
 
-def _become(order: dict[str, Any], caught: signals.Signals, terminal: Terminal, keeper: int) -> dict[str, Any]:
-    """Become the command. Returns only if that failed, with the verdict."""
-    argv, environment = order["argv"], order["environment"]
-    attributes = Attributes(**order["attributes"])
+def _become(order: dict[str, Any], caught: signals.Signals, terminal: Terminal, keeper: int) -> execution.NotExecuted:
+    """Become the command. Returns only if that failed."""
     terminal.give_to(os.getpid())
-    give_pipes(attributes)
-    try:
-        apply(attributes)
-    except NotApplied as error:
-        return _verdict(f"cannot {error.what}", error.error)
-    tree.die_with_parent()  # only now: a change of user undoes it
-    if os.getppid() != keeper:
-        return {"late": "the keeper has died"}
-    signals.set_for_command(caught.ignored, caught.original_mask)
-    if clock.now() >= clock.from_ns(order["start_by"]):
-        return {"late": "the time in which it may be started is over"}
-    try:
-        os.execvpe(argv[0], argv, environment)
-    except OSError as error:
-        return _verdict(f"cannot execute {argv[0]!r}", error)
-    except ValueError as error:
-        return {"reason": f"cannot execute {argv[0]!r}: {error}", "status": EXIT_NOT_EXECUTABLE}
-
-
-def _verdict(what: str, error: OSError) -> dict[str, Any]:
-    found = not isinstance(error, (FileNotFoundError, NotADirectoryError))
-    status = EXIT_NOT_EXECUTABLE if found else EXIT_NOT_FOUND
-    return {"reason": f"{what}: {error.strerror} (errno {error.errno})", "status": status}
+    attributes, start_by = Attributes(**order["attributes"]), clock.from_ns(order["start_by"])
+    return execution.execute(order["argv"], order["environment"], attributes, caught, keeper, start_by)
 
 
 def _read_line(fd: int) -> bytes:

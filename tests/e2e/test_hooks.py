@@ -240,7 +240,11 @@ def test_an_elector_that_is_killed_during_a_hook_is_replaced_and_the_start_goes_
 ) -> None:
     notes, go = tmp_path / "notes", tmp_path / "go"
     wait = f"while ! test -e {go}; do sleep 0.01; done"
-    one = fleet.start("one", file_lock, settings={"hooks": {"pre_start": noting(notes, "pre_start", wait)}})
+    settings = {
+        "election": {"lease_duration": 25, "renew_deadline": 20},  # time for another elector on a busy machine
+        "hooks": {"pre_start": noting(notes, "pre_start", wait), "timeout": "60s"},
+    }
+    one = fleet.start("one", file_lock, settings=settings)
     told(one, notes, "pre_start")
     first = one.elector
     os.kill(first, signal.SIGKILL)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.instances import Fleet, eventually
+from tests.e2e.instances import Fleet, eventually, now
 from tests.e2e.locks import Lock
 
 NOTIFIER = """
@@ -80,12 +80,27 @@ def test_a_command_that_never_says_so_counts_as_failed(fleet: Fleet, file_lock: 
     assert not after.exists()
 
 
-def test_a_command_can_ask_for_more_time_to_get_ready(fleet: Fleet, file_lock: Lock) -> None:
-    program = NOTIFIER.replace("for word", "time.sleep(0.1)\n    for word").replace(
-        "s.send(word", "time.sleep(0.3); s.send(word"
+def test_a_command_can_ask_for_more_time_to_get_ready(fleet: Fleet, file_lock: Lock, tmp_path: Path) -> None:
+    """Else a long recovery would be ended over and over."""
+    timeout, go = 4, tmp_path / "go"
+    program = NOTIFIER.replace(
+        "s.send", "while word == 'READY=1' and not os.path.exists(go): time.sleep(0.01)\n        s.send"
     )
-    command = [sys.executable, "-I", "-S", "-c", program, "EXTEND_TIMEOUT_USEC=5000000", "READY=1"]
-    one = fleet.start("one", file_lock, command=command, settings={"start": {"ready": "notify", "timeout": "600ms"}})
+    command = [
+        sys.executable,
+        "-I",
+        "-S",
+        "-c",
+        f"go = {str(go)!r}{program}",
+        "EXTEND_TIMEOUT_USEC=60000000",
+        "READY=1",
+    ]
+    settings = {"start": {"ready": "notify", "timeout": timeout}}
+    one = fleet.start("one", file_lock, command=command, settings=settings)
+    one.says("command started")
+    started = now()
+    eventually(lambda: now() > started + timeout + 0.5, "it would have failed by now")
+    go.touch()
     one.says("the command is ready")
     assert "was not ready" not in one.stderr
 

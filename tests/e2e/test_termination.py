@@ -401,6 +401,24 @@ def test_a_command_of_another_user_can_open_its_standard_error(fleet: Fleet, fil
     assert message(fleet).splitlines()[1:] == ["nobody"]
 
 
+@pytest.mark.parametrize("who", ["hook", "probe"])
+def test_what_runs_beside_the_command_as_another_user_can_open_its_standard_error(
+    fleet: Fleet, file_lock: Lock, reader: Reader, who: str
+) -> None:
+    """As the command can, and before the first command has been given it. Needs root."""
+    if os.geteuid():
+        pytest.skip("needs root")
+    program = shell("echo by $(id -un) > /dev/stderr; exit 1")
+    beside: dict[str, Any] = {"hooks": {"pre_start": program}}
+    if who == "probe":
+        beside = {"start": {"ready": "probe", "probe": {"exec": {"command": program}}}}
+    settings = {**beside, "user": "nobody", "working_dir": "/", "restart": {"policy": "never"}}
+    one = fleet.start("one", file_lock, command=["sleep", "1000"], settings=settings, stderr=reader.fd)
+    eventually(lambda: b"by nobody" in reader.content, f"the {who} is heard")
+    one.tell(signal.SIGTERM)
+    one.ends()
+
+
 def test_restarts_share_one_pipe_and_leave_no_descriptor_behind(fleet: Fleet, file_lock: Lock) -> None:
     """P19: a crash loop may go on for days."""
     restart = {"policy": "always", "backoff": {"initial": "1ms"}, "max_restarts": 1_000_000}
