@@ -101,11 +101,14 @@ class Wire(Between):
         self._target = port
         self._trouble = ""
         self._epoch = 0
+        self.deaf = 0
+        """How many connections were made that will never pass anything."""
 
     def break_down(self, trouble: str) -> None:
         """From now on: `half-open`: the present connections are dead and do not know it, new ones work. `silent`: all
         are accepted and nothing passes. `drip`: a byte of a reply at a time. `reset`: whatever is sent is answered by a
         reset. `lost replies`: the server hears, and is not heard. `delay`: everything half a second late.
+        `deaf`: the connections of before and those that are made while it lasts are dead for ever.
         """
         self._epoch += 1
         self._trouble = trouble
@@ -115,6 +118,9 @@ class Wire(Between):
         self._trouble = ""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._trouble == "deaf":
+            self.deaf += 1
+            await asyncio.Event().wait()
         upstream, sink = await asyncio.open_connection("127.0.0.1", self._target)
         epoch = self._epoch
         ways = [
@@ -140,7 +146,7 @@ class Wire(Between):
         while content := await source.read(65536):
             trouble = self._trouble
             is_old = epoch != self._epoch
-            if trouble == "half-open" and is_old:
+            if trouble in ("half-open", "deaf") and is_old:
                 await asyncio.Event().wait()
             if trouble == "silent" or (trouble == "lost replies" and is_reply):
                 # What was lost is sent again by TCP, and comes when there is a way again.

@@ -82,6 +82,7 @@ class Election:
         self._actions: list[Action] = []
         self._busy: str | None = None  # read, acquire, renew, release: what is under way
         self._begun_at = -math.inf  # since when
+        self._allowed = 0.0  # and for how long at most
         self._must_read = True
         self._uncertain = False  # the fate of the last write is not known
         self._failures = 0
@@ -192,14 +193,22 @@ class Election:
     # ------------------------------------------------------------------ reads and writes
 
     def _read(self) -> None:
-        self._busy, self._begun_at = "read", self._now
+        self._busy, self._begun_at, self._allowed = "read", self._now, self._timeout
         self._warm_at = self._now + KEEP_WARM
-        self._actions.append(messages.ReadLease(self.timing.request_timeout))
+        self._actions.append(messages.ReadLease(self._allowed))
 
     def _write(self, purpose: str, record: Record) -> None:
-        self._busy, self._begun_at = purpose, self._now
+        self._busy, self._begun_at, self._allowed = purpose, self._now, self._timeout
         base = self.view.current or ABSENT
-        self._actions.append(messages.WriteLease(purpose, base, record, self.timing.request_timeout))
+        self._actions.append(messages.WriteLease(purpose, base, record, self._allowed))
+
+    @property
+    def _timeout(self) -> float:
+        """How long the next request may take, in seconds: while we lead, half of what is left until the deadline, so
+        that another one fits behind it. A connection that was opened while the network was silent may stay so for ever.
+        """
+        usual = self.timing.request_timeout
+        return min(usual, max((self._term_by - self._now) / 2, usual / 2))
 
     def _held_record(self) -> Record:
         """The record that says that we hold the lease."""
@@ -294,8 +303,9 @@ class Election:
         delay = min(self.timing.retry_period, first * 2 ** min(self._failures - 1, 8))
         if self.state == State.FOLLOWER:
             delay *= 1 + 0.2 * self._chance()
-        # Counted from when it was sent: a request that has timed out has waited enough, and two of them must fit.
-        self._next_at = max(self._now, self._begun_at + delay)
+        # Counted from when it was sent: a request that has timed out has waited enough, and two more of them must fit.
+        has_waited = self.term and self._now >= self._begun_at + self._allowed
+        self._next_at = self._now if has_waited else max(self._now, self._begun_at + delay)
         if retry_after:
             end = self._term_by if self._releasing_by is None else self._releasing_by
             latest = end - self._now - self.timing.request_timeout

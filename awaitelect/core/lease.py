@@ -78,7 +78,7 @@ class Timing(Value):
 
     @property
     def request_timeout(self) -> float:
-        """How long a request may take, so that two fit between a renewal that is due and the renew deadline."""
+        """How long a request may take at most, so that two fit between a renewal that is due and the renew deadline."""
         return min(5.0, (self.renew_deadline - self.retry_period) / 2)
 
     @property

@@ -140,6 +140,35 @@ def test_two_attempts_fit_between_a_renewal_that_is_due_and_the_deadline(timing:
     assert node.fails(due + node.under_way.timeout) == ["renew"]
 
 
+@pytest.mark.parametrize(
+    "timing", [Timing(), Timing(60, 40, 5, 1), Timing(3, 1, 0.25, 0.5), Timing(137, 107, 26, 1), Timing(6, 2.5, 2, 1)]
+)
+def test_two_whole_attempts_fit_between_the_first_time_out_and_the_deadline(timing: Timing) -> None:
+    """Rule 7. Its silence may have taken the connection of the second with it, and the third finds the network well."""
+    node = Node(Lease(), timing=timing)
+    node.starts(at=0)
+    node.answered(at=0)
+    node.answered(at=0)
+    node.acks(at=0)
+    at = node.wake_at
+    node.wakes(at)
+    assert node.under_way.timeout == timing.request_timeout, "the first may take as long as a slow server does"
+    for _ in range(2):
+        at += node.under_way.timeout
+        assert node.fails(at) == ["renew"]
+        assert at + node.under_way.timeout <= timing.renew_deadline + 1e-9
+        assert node.under_way.timeout >= timing.request_timeout / 2
+
+
+def test_a_failure_that_took_no_time_shortens_no_attempt() -> None:
+    """A server may be slow and all the same the only one: after a refusal it gets as long as there is."""
+    node = Node(Lease()).leads(at=0)
+    node.wakes(at=2)
+    node.fails(at=2, uncertain=False)
+    node.wakes(at=2.5)
+    assert node.under_way.timeout == 3.75
+
+
 def test_a_leader_waits_no_longer_than_the_deadline_allows_whatever_the_server_asks() -> None:
     """Rule 7. Retry-After is honoured, and one attempt more must fit behind it."""
     node = Node(Lease()).leads(at=0)

@@ -114,6 +114,21 @@ def test_what_is_over_before_the_deadline_costs_nothing(sites: Sites) -> None:
         assert "stepping down" not in one.stderr, site.trouble
 
 
+def test_a_silence_longer_than_one_request_costs_no_term_even_if_its_connections_stay_dead(sites: Sites) -> None:
+    """The second attempt's connection was made in it, and is as dead as the first; the third has one of its own."""
+    (site,) = sites("deaf")
+    assert isinstance(site.way, Wire)
+    one = site.start("one", lease_duration=13, renew_deadline=11, retry_period=1)
+    start = one.started()
+    renews(site.direct, 1)
+    site.begin()
+    eventually(lambda: site.way.deaf, "a second attempt has a connection that is dead")
+    site.end()
+    renews(site.direct, 2)
+    assert one.stderr.count("cannot renew the lease: cannot update") == 2
+    assert one.entries("start") == [start] and one.signals() == []
+
+
 def test_what_lasts_longer_ends_the_command_in_time_and_another_one_takes_over(sites: Sites) -> None:
     """Asked at `term_by`, dead before the lease runs out; who is not in trouble starts after that, and the one that was
     follows it as soon as it can.
