@@ -73,13 +73,16 @@ class ControlPlane:
         """The API server's process."""
         return self.processes[1]
 
-    def restart_server(self) -> None:
-        """Kill the API server and start it again on the same port; return when it is ready."""
+    def restart_server(self, deadline: float = 60.0) -> None:
+        """Kill the API server and start it again on the same port; return when it is ready.
+
+        It is killed at the end of the thread that calls this, as at the end of the process.
+        """
         command = list(map(str, self.server.args))  # type: ignore[arg-type]
         self.server.kill()
         self.server.wait()
         self.processes[1] = self._spawn(command)
-        self._wait(60.0)
+        self._wait(deadline)
 
     def _wait(self, deadline: float) -> None:
         until = time.monotonic() + deadline
