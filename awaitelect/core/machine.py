@@ -6,6 +6,7 @@ names what else happens; entering a state appends actions and never triggers.
 
 from __future__ import annotations
 
+import functools
 from enum import StrEnum
 from typing import Any
 
@@ -89,8 +90,9 @@ IMPOSSIBLE: dict[str, set[State]] = {
 EVENTS = list(dict.fromkeys(row[0] for row in TABLE))
 
 
-def attach(model: Any) -> Machine:
-    """Give `model` the state `follower` and its triggers, and return the machine."""
+@functools.cache
+def _machine() -> Machine:
+    """The table, compiled once for all models."""
     rows = [
         {
             "trigger": trigger,
@@ -102,10 +104,17 @@ def attach(model: Any) -> Machine:
         for trigger, source, destination, guard, then in TABLE
     ]
     return Machine(
-        model=model,
+        model=None,
         states=STATES,
         transitions=rows,
         initial=FOLLOWER.value,
         auto_transitions=False,
         send_event=False,
     )
+
+
+def attach(model: Any) -> None:
+    """Give `model` the state `follower` and its triggers."""
+    machine = _machine()
+    machine.add_model(model)
+    machine.remove_model(model)  # it keeps what it was given, and is not kept alive by the machine
