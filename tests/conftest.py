@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.envtest import ControlPlane, assets
 
@@ -17,6 +19,15 @@ def cluster() -> Iterator[ControlPlane]:
         pytest.skip("KUBEBUILDER_ASSETS names no folder with etcd and kube-apiserver")
     with ControlPlane() as control_plane:
         yield control_plane
+
+
+# The same examples in every run, so that a run that fails fails again; new ones, and more of them, with
+# HYPOTHESIS_PROFILE=long. How long one takes tells of the machine.
+settings.register_profile(
+    "normal", derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)
+)
+settings.register_profile("long", settings.get_profile("normal"), derandomize=False, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "normal"))
 
 
 def pytest_configure() -> None:

@@ -74,33 +74,33 @@ def _value(text: str, at: int, where: str) -> tuple[str, int]:
 
 
 def _quoted(text: str, at: int, where: str) -> tuple[str, int]:
-    quote, part = text[at], ""
+    quote, parts = text[at], list[str]()
     at += 1
     while at < len(text):
         char = text[at]
         if char == quote:
-            return part, at + 1
+            return "".join(parts), at + 1
         if char == "\\" and quote == '"' and at + 1 < len(text):
             follows = text[at + 1]
             # In double quotes a backslash is itself before all but these; before the line's end it joins lines.
-            part += "" if follows == "\n" else follows if follows in '"\\`$' else char + follows
+            parts.append("" if follows == "\n" else follows if follows in '"\\`$' else char + follows)
             at += 2
             continue
-        part += char
+        parts.append(char)
         at += 1
     raise Unreadable(f"{where}: a quote is opened and never closed; expected another {quote}")
 
 
 def _unquoted(text: str, at: int) -> tuple[str, int]:
-    part, kept = "", 0
+    parts, kept = list[str](), 0
     while at < len(text) and text[at] not in _NEWLINE:
         char = text[at]
         if char == "\\":
             # At the end of a line it joins the next one, at the end of the file there is nothing to join.
-            part += text[at + 1 : at + 2].strip(_NEWLINE)
-            at, kept = at + 2, len(part)
+            parts.append(text[at + 1 : at + 2].strip(_NEWLINE))
+            at, kept = at + 2, len(parts)
             continue
-        part += char
-        kept = kept if char in _BLANK else len(part)
+        parts.append(char)
+        kept = kept if char in _BLANK else len(parts)
         at += 1
-    return part[:kept], at + 1
+    return "".join(parts[:kept]), at + 1

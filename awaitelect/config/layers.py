@@ -31,6 +31,9 @@ _SERVICE_LINK = re.compile(
 )
 """What Kubernetes puts into every container for a Service that is named awaitelect or awaitelect-…."""
 
+_SUGGESTIONS = 100
+"""So many problems may say what was perhaps meant: to find that out takes a millisecond each."""
+
 _OPTIONS = {"identity": "election.identity", "log_level": "log.level", "log_format": "log.format"}
 
 
@@ -102,7 +105,7 @@ def variables_layer(environ: Mapping[str, str], problems: list[str], warnings: l
         if leaf:
             _variable(leaf, environ[variable], layer, problems, warnings)
         elif not _SERVICE_LINK.fullmatch(variable):
-            near = suggestion(variable, VARIABLES, 0.75)
+            near = suggestion(variable, VARIABLES, 0.75) if len(problems) < _SUGGESTIONS else ""
             problems.append(f"{variable}: unknown variable; expected one that names a setting{near}")
     return layer
 
@@ -162,7 +165,7 @@ def _section(section: Node, at: str, path: str, layer: Layer, problems: list[str
         key = f"{at}.{name}" if at else str(name)
         origin = f"{path}:{node.line}"
         if not isinstance(name, str) or name not in SECTIONS[at]:
-            problems.append(f"{origin}: {_unknown(name, at, doubtful)}")
+            problems.append(f"{origin}: {_unknown(name, at, doubtful, len(problems))}")
         elif key in LEAVES:
             try:
                 value = node.plain()
@@ -180,11 +183,11 @@ def _section(section: Node, at: str, path: str, layer: Layer, problems: list[str
             doubtful.update(one for one in LEAVES if one.startswith(key + "."))
 
 
-def _unknown(name: Any, at: str, doubtful: set[str]) -> str:
+def _unknown(name: Any, at: str, doubtful: set[str], told: int) -> str:
     where = f" in {at}" if at else ""
     if not isinstance(name, str):
         return f"found {shown(name)} as a key{where}, expected a word"
-    near = suggestion(name, SECTIONS[at])
+    near = suggestion(name, SECTIONS[at]) if told < _SUGGESTIONS else ""
     if near:
         meant = f"{at}.{near.split(chr(39))[1]}".lstrip(".")
         doubtful.update(key for key in LEAVES if key == meant or key.startswith(meant + "."))

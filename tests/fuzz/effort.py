@@ -1,0 +1,27 @@
+"""How many examples are tried: so many in each run, a hundred times more with HYPOTHESIS_PROFILE=long."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from hypothesis import settings
+
+MORE = 100 if os.environ.get("HYPOTHESIS_PROFILE") == "long" else 1
+PATIENCE = 15.0
+"""Seconds of processor time after which what should take milliseconds counts as hung: the machine may be slow."""
+
+
+def examples(number: int) -> settings:
+    """Settings for a test with so many examples."""
+    return settings(max_examples=number * MORE)
+
+
+@contextmanager
+def soon() -> Iterator[None]:
+    """What is done within is done in no time. Processor time: others may have the machine."""
+    began = time.process_time()
+    yield
+    assert time.process_time() - began < PATIENCE, "it takes minutes where it should take milliseconds"
