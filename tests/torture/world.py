@@ -25,8 +25,8 @@ from tests.torture.seats import SECOND, Exit, Seat
 
 PACE = 0.015
 """Seconds between two looks at the instances."""
-STOP_TIME = 1.0
-"""Seconds that a command is given to stop."""
+STOP_TIME = 2.0
+"""Seconds that a command is given to stop: more than a lease that runs out leaves."""
 NAMES = ("ada", "bob", "cyd", "dan", "eve", "fay", "gus")
 COMMAND = str(Path(__file__).parent / "command.py")
 _PATIENCE = 200.0

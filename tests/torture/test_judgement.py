@@ -1,0 +1,126 @@
+"""The verdict over a torture: what it must find, and what it must not."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+from awaitelect.core.lease import Record
+from tests.torture.faults import Blow
+from tests.torture.history import Version
+from tests.torture.judgement import Facts, bound, judge, lost_statuses, overlaps, runs_of, unproven
+from tests.torture.lives import Life
+from tests.torture.plan import KINDS, Strike, episodes, kinds_for
+from tests.torture.seats import SECOND, Exit
+from tests.torture.session import TIMING
+
+
+def at(seconds: float) -> int:
+    return round(seconds * SECOND)
+
+
+def life(run: str, begin: float, end: float, role: str = "main", token: int = 1) -> Life:
+    """A process that was alive from `begin` to `end`, and was seen dead 1 ms later."""
+    one = Life(at(begin), run.partition("-")[0], run, hash((run, role)) % 30000, role)
+    one.alive_at = one.last_stamp = at(end)
+    one.ended_by = at(end) + 1_000_000
+    one.instance, one.token = (f"instance of {one.name}", token) if role == "main" else ("", 0)
+    return one
+
+
+def version(number: int, seconds: float, holder: str) -> Version:
+    """The lease comes to a holder."""
+    record = Record(holder=holder, duration=4, instance=f"instance of {holder}", instance_holder=holder)
+    return Version(at(seconds) + 3_000_000, number, record, at(seconds))
+
+
+def facts(lives: list[Life], versions: list[Version] | None = None, until: float = 10, **changes: object) -> Facts:
+    """What was seen, of an instance that was sound all along."""
+    seen = Facts(lives, versions or [], [], [], {"ada": [(0, at(until))]}, 0, at(until))
+    return seen._replace(**changes)  # type: ignore[arg-type]
+
+
+def failures(seen: Facts) -> list[str]:
+    return list(judge(seen, TIMING, 0)["failures"])
+
+
+def test_runs_one_after_the_other_do_not_overlap() -> None:
+    """Else nothing that follows would mean anything."""
+    runs = runs_of([life("ada-1", 0, 5), life("bob-1", 5.002, 10, token=2)])
+    assert overlaps(runs) == [] and unproven(runs) == [0]
+
+
+def test_a_daemon_that_outlives_its_command_by_a_millisecond_is_found() -> None:
+    """The main processes alone would look well."""
+    lives = [life("ada-1", 0, 5), life("ada-1", 1, 5.003, "hidden"), life("bob-1", 5.002, 10, token=2)]
+    assert "bob-1 began at 5.002s, 1.000 ms before the last sign of ada-1 (hidden" in failures(facts(lives))[0]
+
+
+def test_an_overlap_over_several_runs_is_found_with_each() -> None:
+    """The one that lived on is not forgotten when a shorter one comes between."""
+    lives = [life("ada-1", 0, 9), life("bob-1", 2, 3, token=2), life("cyd-1", 5, 10, token=3)]
+    assert len(overlaps(runs_of(lives))) == 2
+
+
+def test_what_cannot_be_told_apart_is_said() -> None:
+    """It was seen dead 1 ms after its last sign, and the other began in between."""
+    doubts = unproven(runs_of([life("ada-1", 0, 5), life("bob-1", 5.0004, 10, token=2)]))
+    assert [round(one, 1) for one in doubts] == [0.6]
+
+
+def test_a_command_that_lives_when_another_instance_may_start_is_found_before_that_starts_anything() -> None:
+    """The other may have been lucky to be slow."""
+    versions = [version(1, 0, "ada"), version(7, 4.9, "bob")]
+    seen = facts([life("ada-1", 0.1, 5), life("bob-1", 6, 10, token=7)], versions)
+    assert len(failures(seen)) == 1
+    assert failures(seen)[0].startswith("lived past: ada-1 (main ") and failures(seen)[0].endswith(" by 100.000 ms")
+    assert judge(seen, TIMING, 0)["lived past max"] == 0.1
+    late = facts(seen.lives, [version(1, 0, "ada"), version(7, 5.5, "bob")])
+    assert failures(late) == [] and judge(late, TIMING, 0)["lived past max"] == -0.5
+
+
+def test_a_lease_that_its_holder_renews_or_takes_back_is_nobody_elses() -> None:
+    """Only another instance's term ends it."""
+    deleted = Version(at(4), 5, None, None)
+    seen = facts([life("ada-1", 0.1, 10)], [version(1, 0, "ada"), version(3, 2, "ada"), deleted, version(6, 4, "ada")])
+    assert failures(seen) == [] and judge(seen, TIMING, 0)["terms"] == 1
+
+
+def test_nobody_leading_is_found_only_where_somebody_could() -> None:
+    """While the store is away nobody can be blamed; once it is back the time begins to count."""
+    limit = bound(TIMING, 0)
+    lives = [life("ada-1", 0, 5), life("ada-2", 5 + limit + 1, 30)]
+    assert "no leader for" in failures(facts(lives, until=30))[0]
+    outage = Blow(Strike(next(one for one in KINDS if one.scope == "store"), 0, 0, True, 0), 1)
+    outage.struck_at, outage.healed_at = at(6), at(8)
+    assert failures(facts(lives, until=30, blows=[outage])) == []
+    assert failures(facts(lives, until=30, sound={"ada": [(0, at(9)), (at(10), at(30))]})) == []
+
+
+def test_daemons_alone_are_no_leader() -> None:
+    """Somebody has to do the work."""
+    lives = [life("ada-1", 0, 5), life("ada-1", 1, 30, "forked")]
+    assert "no leader for" in failures(facts(lives, until=30))[0]
+
+
+def test_a_status_that_is_not_the_commands_is_found() -> None:
+    """Where nothing but the SIGTERM can have had to do with it."""
+    ended = Exit("ada", 0, 42, ("SIGTERM instance",), 0, 42, True)
+    assert lost_statuses([ended, ended._replace(command_status=None, status=137)]) == []
+    assert lost_statuses([ended._replace(status=0)]) == ["ada ended with 0, its command with 42"]
+    assert lost_statuses([ended._replace(status=0, deeds=("SIGTERM instance", "SIGKILL elector"))]) == []
+
+
+def test_the_plan_follows_from_the_seed_and_comes_to_everything() -> None:
+    """What is repeated must be the same; and no fault may be left out by chance."""
+    kinds = kinds_for("kubernetes")
+    plan = list(islice(episodes(7, kinds, 4.0), 60))
+    assert plan == list(islice(episodes(7, kinds, 4.0), 60)) != list(islice(episodes(8, kinds, 4.0), 60))
+    assert {strike.kind for episode in plan for strike in episode.strikes} == set(kinds)
+
+
+def test_a_lease_is_never_deleted_while_somebody_may_be_starting() -> None:
+    """One who has never seen it would create it at once, by the rules."""
+    for episode in islice(episodes(7, KINDS, 4.0), 500):
+        kinds = [strike.kind for strike in episode.strikes]
+        if any(one.upsets_newcomers for one in kinds):
+            assert all(one.upsets_newcomers or one.scope == "network" for one in kinds)
