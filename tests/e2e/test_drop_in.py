@@ -257,15 +257,20 @@ def test_an_init_container_and_the_main_one_share_an_identity(site: Site) -> Non
 
 
 def test_the_same_identity_takes_the_lease_of_a_dead_container_again(site: Site) -> None:
-    """It is watched first, in case a twin is alive; but nowhere near as long as the lease lasts (15 s)."""
+    """It is watched first, in case a twin is alive: for 2.9 s from when it was first seen, and not for the whole lease
+    (15 s). What comes before is the start, which takes as long as the machine lets it.
+    """
     first = site.start("same", **dict.fromkeys(SHORT, ""))
     first.started()
     first.wipe_out()
     site.fleet.end()
     began = now()
-    started = site.start("same", **dict.fromkeys(SHORT, "")).started(2).at
-    print(f"the restarted container's command started after {started - began:.2f}s")
-    assert 2.9 < started - began < WELL_BELOW
+    second = site.start("same", **dict.fromkeys(SHORT, ""))
+    second.says("following 'same'")
+    seen = now()
+    started = second.started(2).at
+    print(f"the lease was seen {seen - began:.2f}s after the start, the command started {started - seen:.2f}s later")
+    assert started - began > 2.9 and started - seen < WELL_BELOW
     assert site.holder() == "same"
 
 
