@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any
 
 from tests.torture.faults import Blow
@@ -111,7 +112,7 @@ def _run_bar(run: Run, colour: str, at: Any) -> Bar:
 
 def _holders(facts: Facts, colours: dict[str, str], end: int, at: Any) -> list[Bar]:
     bars = []
-    for version, after in zip(facts.versions, [*facts.versions[1:], None], strict=True):
+    for version, after in zip_longest(facts.versions, facts.versions[1:]):
         record = version.record
         if record is None or not record.holder:
             continue

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from itertools import islice
+from xml.etree import ElementTree
 
 from awaitelect.core.lease import Record
+from tests.torture import report
 from tests.torture.faults import Blow
 from tests.torture.history import Version
 from tests.torture.judgement import Facts, bound, judge, lost_statuses, overlaps, runs_of, unproven
@@ -108,6 +110,20 @@ def test_a_status_that_is_not_the_commands_is_found() -> None:
     assert lost_statuses([ended, ended._replace(command_status=None, status=137)]) == []
     assert lost_statuses([ended._replace(status=0)]) == ["ada ended with 0, its command with 42"]
     assert lost_statuses([ended._replace(status=0, deeds=("SIGTERM instance", "SIGKILL elector"))]) == []
+
+
+def test_the_picture_shows_who_ran_and_what_struck_when() -> None:
+    """It is well-formed, with an axis in seconds and a legend, and no wider for an hour than can be opened."""
+    blow = Blow(Strike(KINDS[0], 0, 0, True, 0), 1)
+    blow.struck_at = blow.healed_at = at(6)
+    seen = facts([life("ada-1", 0, 5)], [version(1, 0, "ada")], blows=[blow])
+    picture = ElementTree.fromstring(report.picture(seen, ["ada"], "a < b"))
+    words = [one.text or "" for one in picture.iter() if one.tag.endswith(("text", "title"))]
+    assert {"a < b", "0 s", "5 s", "10 s", "fault in force", "ada: command", KINDS[0].name} <= set(words)
+    assert any("ada-1" in one and "0.000 to 5.000 s" in one for one in words)
+    assert f"6.00 s: {KINDS[0].name}" in words
+    hour = ElementTree.fromstring(report.picture(facts([life("ada-1", 0, 5)], until=3600), ["ada"], "an hour"))
+    assert float(hour.attrib["width"]) < 20000
 
 
 def test_the_plan_follows_from_the_seed_and_comes_to_everything() -> None:
