@@ -36,9 +36,12 @@ def assets() -> Path | None:
 
 
 class ControlPlane:
-    """etcd and kube-apiserver. `audit=True` writes one JSON line a request to `audit_log`."""
+    """etcd and kube-apiserver. `audit=True` writes one JSON line a request to `audit_log`.
 
-    def __init__(self, audit: bool = False, arguments: tuple[str, ...] = ()) -> None:
+    `patience`: seconds that they may take until they are ready.
+    """
+
+    def __init__(self, audit: bool = False, arguments: tuple[str, ...] = (), patience: float = 60.0) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="envtest-"))
         self.port, self._etcd_port, self._peer_port = _free_ports(3)
         self.url = f"https://127.0.0.1:{self.port}"
@@ -46,12 +49,13 @@ class ControlPlane:
         self.audit_log = self.folder / "audit.log"
         self._audit = audit
         self._arguments = arguments
+        self._patience = patience
         self.processes: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> ControlPlane:
         try:
             _make_certificates(self.folder)
-            self.start()
+            self.start(self._patience)
         except BaseException:
             self.stop()
             raise
@@ -73,7 +77,7 @@ class ControlPlane:
         """The API server's process."""
         return self.processes[1]
 
-    def restart_server(self, deadline: float = 60.0) -> None:
+    def restart_server(self) -> None:
         """Kill the API server and start it again on the same port; return when it is ready.
 
         It is killed at the end of the thread that calls this, as at the end of the process.
@@ -82,7 +86,7 @@ class ControlPlane:
         self.server.kill()
         self.server.wait()
         self.processes[1] = self._spawn(command)
-        self._wait(deadline)
+        self._wait(self._patience)
 
     def _wait(self, deadline: float) -> None:
         until = time.monotonic() + deadline

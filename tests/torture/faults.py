@@ -272,7 +272,7 @@ def kill_server(self: Carried) -> None:
     assert isinstance(self.world.lease, KubernetesLease)
     self.strikes()
     # Its life is that of the thread that starts it, and ours ends with the fault.
-    self.world.lasting.submit(self.world.lease.cluster.restart_server, 150.0).result()
+    self.world.lasting.submit(self.world.lease.cluster.restart_server).result()
 
 
 def delete_lease(self: Carried) -> None:

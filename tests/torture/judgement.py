@@ -8,9 +8,10 @@ error: how often that could not be said, and how long an overlap may have been t
 fault has stopped for good count to their last stamp: they are as good as dead unless they stamp again.)
 
 **Lived past.** Another instance may start its command from the instant at which its write that takes the lease was
-sent, and not before. That is what the record's acquireTime says, where the holder has changed; else the instant at
-which we saw the record, which is later by a few milliseconds. A command that has given a sign of life after another
-instance's term had begun so has outlived its lease, whether or not the other had started anything. It must be never.
+sent. That is what the record's acquireTime says, where the holder has changed; else the instant at which we saw the
+record, which is later by a few milliseconds. And it may send that write, whether or not it does, once the holder's last
+record is as old as it says; we count from when we saw it, which is later by as much. A command that has given a sign of
+life after either has outlived its lease, even if nobody else has started anything. It must be never.
 
 **No leader.** An instance is sound while it runs, its elector has seen the lease, and no fault is in force on it; the
 lease, the store and the machine are sound while no fault is in force on them. While all of that holds without a break,
@@ -40,6 +41,8 @@ from tests.torture.seats import SECOND, Exit
 
 LONGEST_PAUSE, START = 1.1, 1.0
 """Seconds: between two starts of a command that crashes, and for a start."""
+LATE = SECOND
+"""So much later than it was written we may see a record, on a machine that is busy."""
 MOST_DESCRIPTORS = 40
 """An instance at rest has fewer files open in each of its processes."""
 Span = tuple[int, int]
@@ -156,13 +159,17 @@ def acquisitions(versions: Sequence[Version], ours: set[str]) -> list[Acquired]:
     return found
 
 
-def lived_past(runs: Sequence[Run], acquired: Sequence[Acquired]) -> list[tuple[float, Run]]:
-    """For each run after which another instance took the lease: for how many seconds it lived on; below 0: not."""
+def lived_past(runs: Sequence[Run], versions: Sequence[Version]) -> list[tuple[float, Run]]:
+    """For each run for how many seconds it lived on when another instance was allowed to start; below 0: it did not."""
+    acquired = acquisitions(versions, {one.instance for one in runs if one.instance})
     found = []
     for run in runs:
-        after = next((one for one in acquired if one.number > run.token and one.instance != run.instance), None)
-        if after and run.took:
-            found.append(((run.last - after.at) / SECOND, run))
+        ends = [one.at for one in acquired if one.number > run.token and one.instance != run.instance][:1]
+        known = [one for one in versions if one.seen_at <= run.last + LATE]
+        held = [one for one in known if one.record and one.record.holder_instance == run.instance]
+        ends += [one.seen_at + one.record.duration * SECOND for one in held[-1:] if one.record]
+        if ends and run.took:
+            found.append(((run.last - min(ends)) / SECOND, run))
     return found
 
 
@@ -265,7 +272,7 @@ def by_kind(facts: Facts, runs: Sequence[Run], pairs: Sequence[str], lease: floa
     for one in facts.blows:
         if one.struck_at is not None:
             per_episode[one.episode].append(one)
-    past = {run.run: seconds for seconds, run in lived_past(runs, acquisitions(facts.versions, _ours(runs)))}
+    past = {run.run: seconds for seconds, run in lived_past(runs, facts.versions)}
     rows: dict[str, dict[str, Any]] = {}
     for blows in per_episode.values():
         title = blows[0].kind.name if len(blows) == 1 else "several at once"
@@ -307,7 +314,7 @@ def judge(facts: Facts, timing: Timing, slack: float) -> dict[str, Any]:
     """All figures, and under `failures` what must not be."""
     runs = runs_of(facts.lives)
     pairs = overlaps(runs, facts.began_at)
-    past = lived_past(runs, acquisitions(facts.versions, _ours(runs)))
+    past = lived_past(runs, facts.versions)
     doubts = unproven(runs)
     longest, sound = leaderless(facts, runs)
     limit = bound(timing, slack)

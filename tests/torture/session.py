@@ -22,6 +22,8 @@ from tests.torture.world import World
 
 TIMING = Timing(lease_duration=4.0, renew_deadline=2.4, retry_period=0.5, kill_margin=1.0)
 """Short, for many hand-overs; the margin is the default's, as the machine is as slow as any."""
+SERVER_TIME = 180.0
+"""Seconds that the API server may take to come up."""
 NAMESPACE, NAME = "torture", "victim"
 
 
@@ -78,7 +80,7 @@ def _stage(order: Order, folder: Path, left_out: list[str]) -> Iterator[tuple[Le
                 unmount(disk)
         return
     with ExitStack() as stack:
-        cluster = stack.enter_context(ControlPlane())
+        cluster = stack.enter_context(ControlPlane(patience=SERVER_TIME))
         cluster.create_namespace(NAMESPACE)
         wires = [stack.enter_context(Wire(cluster.port)) for _ in range(order.instances)]
         yield KubernetesLease(cluster, NAMESPACE, NAME, TIMING.lease_duration, folder), wires

@@ -71,19 +71,28 @@ def test_what_cannot_be_told_apart_is_said() -> None:
 
 def test_a_command_that_lives_when_another_instance_may_start_is_found_before_that_starts_anything() -> None:
     """The other may have been lucky to be slow."""
-    versions = [version(1, 0, "ada"), version(7, 4.9, "bob")]
-    seen = facts([life("ada-1", 0.1, 5), life("bob-1", 6, 10, token=7)], versions)
+    held = [version(1, 0, "ada"), version(2, 2, "ada")]
+    seen = facts([life("ada-1", 0.1, 5), life("bob-1", 6, 8, token=7)], [*held, version(7, 4.9, "bob")])
     assert len(failures(seen)) == 1
     assert failures(seen)[0].startswith("lived past: ada-1 (main ") and failures(seen)[0].endswith(" by 100.000 ms")
     assert judge(seen, TIMING, 0)["lived past max"] == 0.1
-    late = facts(seen.lives, [version(1, 0, "ada"), version(7, 5.5, "bob")])
+    late = facts(list(seen.lives), [*held, version(7, 5.5, "bob")])
     assert failures(late) == [] and judge(late, TIMING, 0)["lived past max"] == -0.5
+
+
+def test_a_command_that_outlives_its_lease_is_found_even_if_nobody_takes_that() -> None:
+    """The others may have had troubles of their own."""
+    alone = facts([life("ada-1", 0.1, 6.5)], [version(1, 0, "ada"), version(2, 2, "ada")])
+    assert [one.startswith("lived past: ada-1") for one in failures(alone)] == [True]
+    assert judge(alone, TIMING, 0)["lived past max"] == 0.497, "after 4 s, counted from when we saw it"
+    renewed = facts(list(alone.lives), [*alone.versions, version(3, 4, "ada")])
+    assert failures(renewed) == []
 
 
 def test_a_lease_that_its_holder_renews_or_takes_back_is_nobody_elses() -> None:
     """Only another instance's term ends it."""
     deleted = Version(at(4), 5, None, None)
-    seen = facts([life("ada-1", 0.1, 10)], [version(1, 0, "ada"), version(3, 2, "ada"), deleted, version(6, 4, "ada")])
+    seen = facts([life("ada-1", 0.1, 8)], [version(1, 0, "ada"), version(3, 2, "ada"), deleted, version(6, 4, "ada")])
     assert failures(seen) == [] and judge(seen, TIMING, 0)["terms"] == 1
 
 
