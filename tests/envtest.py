@@ -55,7 +55,7 @@ class ControlPlane:
     def __enter__(self) -> ControlPlane:
         try:
             _make_certificates(self.folder)
-            self.start(self._patience)
+            self.start()
         except BaseException:
             self.stop()
             raise
@@ -64,13 +64,13 @@ class ControlPlane:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.stop()
 
-    def start(self, deadline: float = 60.0) -> None:
+    def start(self) -> None:
         """Start both and return when the API server is ready. Raises RuntimeError with the end of its log."""
         binaries = assets()
         if binaries is None:
             raise RuntimeError("KUBEBUILDER_ASSETS names no folder with etcd and kube-apiserver")
         self.processes = [self._spawn([str(binaries / name), *flags]) for name, flags in self._commands()]
-        self._wait(deadline)
+        self._wait()
 
     @property
     def server(self) -> subprocess.Popen[bytes]:
@@ -86,10 +86,10 @@ class ControlPlane:
         self.server.kill()
         self.server.wait()
         self.processes[1] = self._spawn(command)
-        self._wait(self._patience)
+        self._wait()
 
-    def _wait(self, deadline: float) -> None:
-        until = time.monotonic() + deadline
+    def _wait(self) -> None:
+        until = time.monotonic() + self._patience
         while time.monotonic() < until:
             for process in self.processes:
                 if process.poll() is not None:
@@ -101,7 +101,7 @@ class ControlPlane:
             except OSError:
                 pass
             time.sleep(0.05)
-        raise RuntimeError(f"the API server is not ready after {deadline:g} s:\n{self.log()[-3000:]}")
+        raise RuntimeError(f"the API server is not ready after {self._patience:g} s:\n{self.log()[-3000:]}")
 
     def stop(self) -> None:
         """End both and remove their files."""
