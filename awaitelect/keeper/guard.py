@@ -281,6 +281,8 @@ class Guard:
             again = self._cause == "shutdown" and self.phase == Phase.STOPPING
             self._cause = "shutdown"
             return [*actions, self._stop_by_signal(stop_signal)] if again else actions
+        if self.phase == Phase.IDLE:
+            self.status = None  # a follower is told to end: how its command ended in an earlier term is no news
         if self.phase != Phase.ENDED:
             self.phase, self._cause = Phase.ENDED, "shutdown"
         return [*actions, self._gone()]

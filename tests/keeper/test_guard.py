@@ -396,6 +396,18 @@ def test_a_shutdown_with_nothing_running_is_gone_at_once(phase: str) -> None:
     assert words(it.on_grant(grant(2, term=9), 2)) == [f"gone 2 shutdown{status}"]
 
 
+def test_a_follower_that_is_told_to_end_does_not_give_the_status_of_an_earlier_term() -> None:
+    """It was killed when the lease was lost, long ago: 137 would say that something went wrong now."""
+    it = guard()
+    it.on_grant(grant(), 0)
+    it.on_stop(False, 1)
+    it.on_exited(-9, False, 1.1)
+    it.on_empty(1.1)
+    assert it.phase == Phase.IDLE and it.status == -9
+    assert words(it.on_shutdown(TERM, 2)) == ["shutdown 15", "gone 1 shutdown"]
+    assert it.status is None
+
+
 # ---------------------------------------------------------------- the command's own end
 
 
