@@ -98,7 +98,7 @@ def runs_of(lives: Iterable[Life]) -> list[Run]:
                 min(one.first for one in members),
                 last.alive_at,
                 main.alive_at if main else last.alive_at,
-                max(one.ended_by or last.alive_at for one in members),
+                max(one.alive_at if one.is_frozen else one.ended_by or one.alive_at for one in members),
                 f"{last.role} {last.pid}",
                 main.instance if main else "",
                 main.token if main else 0,
