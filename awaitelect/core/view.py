@@ -77,7 +77,8 @@ class View:
     def _expiry(self, record: Record, now: float) -> float:
         if self._named_us(record):
             if record.holder_instance == self._instance:
-                return NEVER
+                # Ours at once; but if it is an old write of ours that was late, whoever was seen since then counts on.
+                return self.free_at
             if not self.has_twin:
                 return now + self._timing.twin_watch
         return now + (record.duration if record.duration > 0 else self._timing.lease_duration)

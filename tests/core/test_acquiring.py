@@ -421,6 +421,26 @@ def test_an_acquiring_write_whose_answer_was_lost_is_recognised() -> None:
     assert lease.record.transitions == 0
 
 
+def test_a_write_of_ours_that_arrives_after_its_time_does_not_cut_short_what_another_may_still_hold() -> None:
+    """We gave it up long ago, another took the lease since, and it was deleted under that one, which may not know."""
+    lease = Lease()
+    late = Node(lease, "a")
+    assert late.starts(0) == ["read"]
+    assert late.answered(0) == ["acquire"]
+    assert late.under_way is not None
+    base, record = late.under_way.base, late.under_way.record
+    lease.put(ours("b", "b1"))
+    late.fails(4)
+    late.runs(4, 5)
+    assert late.state == "follower"
+    lease.delete()
+    late.sees(10)
+    assert lease.write(base, record, 12) is not None
+    assert late.sees(12) == []
+    assert late.wake_at == 10 + 15
+    assert late.wakes(25) == ["acquire"]
+
+
 def test_a_confirmation_that_the_watch_has_overtaken_starts_nothing() -> None:
     """A Go client's late release has wiped what we wrote and another has it, all before our answer came."""
     lease = Lease()
