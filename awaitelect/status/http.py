@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import importlib
+import logging
 import os
 import socket
 from collections.abc import Callable, Mapping
@@ -53,14 +54,18 @@ async def _serve(listen: Listen, snapshot: Callable[[], Snapshot], log: Log, in_
     web: Any = await asyncio.to_thread(importlib.import_module, "aiohttp.web")
 
     async def answer(request: Any) -> Any:
-        found = await _page(request, snapshot)
+        try:
+            found = await _page(request, snapshot)
+        except Exception as error:
+            log.error(f"the status endpoint has no answer: {type(error).__name__}: {error}")
+            raise
         headers = {"Allow": found.allow} if found.allow else {}
         headers |= {"Cache-Control": "no-store", "Content-Type": found.content_type, "Server": "awaitelect"}
         response = web.Response(status=found.status, body=found.body, headers=headers)
         response.force_close()
         return response
 
-    server = web.Server(answer, access_log=None, lingering_time=1.0)
+    server = web.Server(answer, access_log=None, lingering_time=1.0, logger=_nobody_s_mistakes())
     gate = _Gate(server)
     listeners = await _listen(listen, in_pod, gate, log)
     try:
@@ -69,6 +74,13 @@ async def _serve(listen: Listen, snapshot: Callable[[], Snapshot], log: Log, in_
         for listener in listeners:
             listener.close()
         gate.close()
+
+
+def _nobody_s_mistakes() -> logging.Logger:
+    """Where aiohttp complains of requests that are none: whoever may reach us must not fill our log."""
+    logger = logging.getLogger("awaitelect.status.http")
+    logger.disabled = True
+    return logger
 
 
 async def _page(request: Any, snapshot: Callable[[], Snapshot]) -> pages.Page:

@@ -22,7 +22,7 @@ import signal
 import ssl
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -243,6 +243,7 @@ class AccessSource:
     def _load_in_cluster(self) -> Access:
         token, authority = self._service_account / "token", self._service_account / "ca.crt"
         sources = (str(token), str(authority))
+        _refuse_odd_files(sources)
         stamps = _stamps(sources)
         configuration = _configuration.Configuration()
         loader = _import("kubernetes.aio.config.incluster_config").InClusterConfigLoader(
@@ -276,6 +277,7 @@ class AccessSource:
             raise ConfigError(
                 [f"cannot find a cluster: {self._not_inside()}, and there is no kubeconfig {self._paths}"]
             )
+        _refuse_odd_files(paths)
         merged = module.KubeConfigMerger(self._paths).config
         loader = module.KubeConfigLoader(config_dict=merged, active_context=self._context, config_base_path=None)
         context = loader.current_context["context"]
@@ -293,6 +295,7 @@ class AccessSource:
                     # Of several kubeconfigs, the one that says it counts; the client takes the cluster's for all.
                     node.value[key] = os.path.join(base, node.value[key])
                     paths.append(node.value[key])
+        _refuse_odd_files(paths)
         if loader._user.value.get("tokenFile"):
             loader._user.value.pop("token", None)  # as kubectl has it, the file wins
         return loader, tuple(paths)
@@ -301,6 +304,13 @@ class AccessSource:
         if os.environ.get("KUBERNETES_SERVICE_HOST"):
             return f"in one, but without a token in {self._service_account}"
         return "not in one"
+
+
+def _refuse_odd_files(paths: Iterable[str]) -> None:
+    """Raises ConfigError for a file that would be waited for, or has no end: OpenSSL would wait in our only thread."""
+    for path in paths:
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise ConfigError([f"cannot use {path}: it is no regular file"])
 
 
 def _unfold(node: Any, files: ExitStack) -> None:

@@ -35,9 +35,10 @@ YAML_BITS = st.lists(
 ).map("".join)  # fmt: skip
 ODD = st.sampled_from(
     ["9" * 400, "-1", "1e999", "-.inf", ".nan", "0x" + "f" * 17, "0o17", "1_000", "2001-01-01", "2001-01-01T00:00:00Z",
-     "12:30:45", "!!binary aGk=", "!!python/object/apply:os.system [true]", "!!timestamp x", "&x 1", "*x", "=", "~", "''",
-     "|\n    text", "a" * 5000, "'\\0'", '"\\0"', '"\\ud800"', "'\U0001f600'", "[[[[[[]]]]]]", "{? {} : {}}", "9999999h",
-     "1ns", "-5s", ":0", ":99999", "[::1%eth0]:1", "../../etc/passwd", "/dev/zero", "SIGRTMIN+99", "4294967296"]
+     "12:30:45", "!!binary aGk=", "!!python/object/apply:os.system [true]", "!!timestamp x", "&x 1", "*x", "=", "~",
+     "|\n    text", "a" * 5000, "'\\0'", '"\\0"', '"\\ud800"', "'\U0001f600'", "[[[[[[]]]]]]", "{? {} : {}}",
+     "''", "9999999h", "1ns", "-5s", ":0", ":99999", "[::1%eth0]:1", "../../etc/passwd", "/dev/zero", "SIGRTMIN+99",
+     "4294967296"]
 )  # fmt: skip
 KEYED = st.dictionaries(st.sampled_from(sorted(LEAVES)), ODD | TREES.map(json.dumps), min_size=1, max_size=6)
 OLD = [
@@ -81,7 +82,9 @@ def attempt(options: dict[str, str], command: list[str], environ: dict[str, str]
 
 @examples(100)
 @given(options=OPTIONS, command=st.lists(st.text(max_size=5) | RAW, max_size=2), environ=ENVIRONS)
-@example({}, ["a"], {"AWAITELECT_LOCK_NAME": "a", "K8S_AWAIT_ELECTION_ENABLED": "", "AWAITELECT_ENV": '{"A": "\udcff"}'})
+@example(
+    {}, ["a"], {"AWAITELECT_LOCK_NAME": "a", "K8S_AWAIT_ELECTION_ENABLED": "", "AWAITELECT_ENV": '{"A": "\udcff"}'}
+)
 @example({"lock": "file:/x"}, ["a\udcff"], {"POD_NAME": "\udcff"})
 def test_no_environment_breaks_it(options: dict[str, str], command: list[str], environ: dict[str, str]) -> None:
     """A traceback at start-up helps nobody. Bytes that are no UTF-8, empty values, both prefixes at once included."""
@@ -157,7 +160,6 @@ def test_no_variables_file_breaks_it(text: str) -> None:
         return
     assert not any("\0" in value for value in variables.values())
     assert all(one.startswith("file:") for one in warnings)
-
 
 
 MERGED = "env: &a\n" + "".join(f"  k{n}: x\n" for n in range(9000)) + "restart:\n  <<: [" + "*a, " * 9000 + "]\n"
