@@ -58,7 +58,8 @@ async def test_strategy_and_preferred_holder_outlive_a_whole_term(tmp_path: Path
                 assert isinstance(grant, protocol.Grant) and grant.number == number
                 if number == 2:
                     state.change(preferredHolder="somebody")
-                rig.say(protocol.Ack(number))
+                if number < 4:  # else a fifth could come after the word that nothing starts under the fourth
+                    rig.say(protocol.Ack(number))
             rig.say(protocol.Shutdown(15))
             await rig.hear(protocol.Stop)
             rig.say(protocol.Gone(rig.election._grants.last_number, "shutdown", 0))
