@@ -3,11 +3,11 @@
     actor.py RECORDS NAME [exit=STATUS] [after=SECONDS] [ignore=SIGTERM,…] [linger=SECONDS] [end=SIGKILL]
              [daemons=N [bare=1] [chain=SECONDS] [daemons_ignore=SIGTERM,…]]
 
-A line: nanoseconds of CLOCK_BOOTTIME, the instance's name, the run, the pid, what, a detail. What is start, beat,
-signal, daemon or end. `exit`, `end`: how it ends by itself `after` so many seconds. `linger`: how long it takes to end
-after SIGTERM, SIGINT or SIGQUIT. `daemons`: so many processes that fork twice, begin a session of their own and outlive
-it, unless somebody ends them; `bare`: with an empty environment; `chain`: each gives way to a successor every so many
-seconds. It imports nothing of the project.
+A line: nanoseconds of the machine's CLOCK_BOOTTIME, the instance's name, the run, the pid, what, a detail. What is
+start, beat, signal, daemon or end. `exit`, `end`: how it ends by itself `after` so many seconds. `linger`: how long it
+takes to end after SIGTERM, SIGINT or SIGQUIT. `daemons`: so many processes that fork twice, begin a session of their
+own and outlive it, unless somebody ends them; `bare`: with an empty environment; `chain`: each gives way to a successor
+every so many seconds. It imports nothing of the project.
 """
 
 import os
@@ -58,13 +58,25 @@ def signals_of(names: str) -> set[int]:
     return {getattr(signal, one) for one in names.split(",") if one}
 
 
+def offset() -> int:
+    """Nanoseconds that the clock of a time namespace is ahead of the machine's own."""
+    try:
+        with open("/proc/self/timens_offsets") as file:
+            offsets = {line.split()[0]: line.split()[1:] for line in file}
+    except FileNotFoundError:
+        return 0
+    seconds, nanoseconds = offsets["boottime"]
+    return int(seconds) * 1_000_000_000 + int(nanoseconds)
+
+
 class Actor:
     def __init__(self, fd: int, name: str) -> None:
         self.fd, self.name = fd, name
+        self.offset = offset()
         self.run = f"{name}-{os.getpid()}-{time.clock_gettime_ns(time.CLOCK_BOOTTIME)}"
 
     def note(self, what: str, detail: object) -> None:
-        now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        now = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - self.offset
         os.write(self.fd, f"{now} {self.name} {self.run} {os.getpid()} {what} {detail}\n".encode())
 
     def be_daemon(self, ignored: set[int], linger: float, chain: float) -> None:

@@ -160,6 +160,8 @@ class Proxy:
     def __init__(self, port: int) -> None:
         self.is_open = threading.Event()
         self.is_open.set()
+        self.holds = threading.Event()
+        """Something has come that waits until it is open."""
         self._target = port
         self._server = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._server.getsockname()[1])
@@ -196,6 +198,8 @@ class Proxy:
     def _forward(self, source: socket.socket, sink: socket.socket) -> None:
         try:
             while content := source.recv(65536):
+                if not self.is_open.is_set():
+                    self.holds.set()
                 self.is_open.wait()
                 sink.sendall(content)
         except OSError:

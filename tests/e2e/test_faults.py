@@ -15,7 +15,7 @@ import yaml
 from awaitelect.keeper.elector import Elector
 from awaitelect.keeper.launch import launch
 from awaitelect.protocol import Hello, Leave, encode
-from tests.e2e.instances import LEASE, Fleet, Watched, eventually, is_alive, kill, now, state_of
+from tests.e2e.instances import Fleet, is_alive, kill
 from tests.e2e.locks import Lock
 
 LONG = {"lease_duration": 6, "renew_deadline": 4.5, "retry_period": 0.4, "kill_margin": 0.5}
@@ -28,27 +28,6 @@ def changed(fleet: Fleet, name: str, **sections: dict[str, object]) -> None:
     for section, values in sections.items():
         settings[section] = {**settings.get(section, {}), **values}
     path.write_text(yaml.safe_dump(settings))
-
-
-def test_a_keeper_that_is_stopped_when_its_elector_is_killed_leaves_nothing_running(
-    fleet: Fleet, file_lock: Lock
-) -> None:
-    """Neither of the two can act: the waiting shim does, before another may start."""
-    one = fleet.start("one", file_lock, "daemons=1")
-    start = one.started()
-    daemon = one.daemons(1)[0]
-    other = fleet.start("other", file_lock)
-    other.follows()
-    command, escaped = Watched(start.pid), Watched(daemon)
-    kill(one.pid, signal.SIGSTOP)
-    eventually(lambda: state_of(one.pid) == "T", "the keeper is stopped")
-    elector = one.elector
-    kill(elector)
-    killed_at = now()
-    ended = max(command.wait(), escaped.wait())
-    assert ended < killed_at + LEASE
-    assert ended < other.started().at
-    assert one.ends() == -signal.SIGKILL
 
 
 def test_an_election_that_is_switched_off_while_the_command_runs_starts_no_second_command(
@@ -81,38 +60,12 @@ def test_a_lock_that_is_changed_while_the_command_runs_is_refused(
     assert one.ends() == 78
 
 
-def test_an_instance_that_was_stopped_as_a_whole_goes_on(fleet: Fleet, file_lock: Lock) -> None:
-    """A paused container or a suspended machine: the term is over, and the instance is a follower again."""
-    one = fleet.start("one", file_lock)
-    start = one.started()
-    command = Watched(start.pid)
-    processes = [start.pid, one.elector, one.shim, one.pid]
-    for pid in processes:
-        kill(pid, signal.SIGSTOP)
-    thaw_at = now() + LEASE + 1
-    eventually(lambda: now() >= thaw_at, "the lease is over")
-    for pid in processes:
-        kill(pid, signal.SIGCONT)
-    command.wait()
-    assert one.started(2).pid != start.pid
-    assert is_alive(one.pid)
-
-
 def test_a_command_line_too_long_for_the_elector_is_said(file_lock: Lock, tmp_path: Path) -> None:
     """Not a silent wait for an elector that was never greeted."""
     words = ["true", *("x" * 100_000 for _ in range(3))]
     run = [str(Path(sys.executable).parent / "awaitelect"), "--lock", f"file:{tmp_path}/l", "--", *words]
     done = subprocess.run(run, capture_output=True, text=True, timeout=60)
     assert done.returncode == 78 and "command line is longer" in done.stderr
-
-
-def test_a_killed_shim_is_replaced_while_the_command_runs(fleet: Fleet, file_lock: Lock) -> None:
-    """It is the third pair of eyes."""
-    one = fleet.start("one", file_lock)
-    one.started()
-    first = one.shim
-    kill(first)
-    eventually(lambda: one.shim != first, "another shim waits")
 
 
 def test_last_words_are_heard_of_an_elector_that_left_something_unread() -> None:

@@ -1,0 +1,77 @@
+"""G3: keeper and elector are killed at once, or one while the other cannot act.
+
+The command dies with them, and what has escaped from it too; the next leader starts when the lease runs out.
+"""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+from tests.e2e.instances import LEASE, RETRY, Fleet, Watched, eventually, is_alive, kill, now, state_of
+from tests.e2e.locks import Lock
+from tests.e2e.test_kill_modes import needs_freezer, ways
+from tests.guard.places import FIRM, places, seen_from_here, start, stop
+
+
+@ways
+def test_g3_both_killed_at_once_leave_no_escaped_daemon(fleet: Fleet, lock: Lock, way: str) -> None:
+    """The command dies with its parent; what left its session and its parents, by the shim that waits."""
+    first = fleet.start("first", lock, "ignore=SIGTERM", "daemons=2", settings={"stop": {"cgroup": way}})
+    watched = [Watched(first.started().pid), *map(Watched, first.daemons(2))]
+    second = fleet.start("second", lock)
+    second.follows()
+    elector = first.elector
+    assert first.shim
+    stop(first.pid)  # so that neither sees the other die
+    killed = now()
+    kill(elector)
+    kill(first.pid)
+    gone = max(each.wait() for each in watched)
+    started = second.started().at
+    assert gone < started
+    assert started > killed + LEASE - 2 * RETRY - 0.5
+    eventually(lambda: not is_alive(elector), "the elector is dead")
+
+
+@places
+def test_g3_an_elector_killed_while_the_keeper_is_stopped_leaves_nothing_running(
+    fleet: Fleet, file_lock: Lock, place: str
+) -> None:
+    """Neither of the two can act: the waiting shim does, before another may start."""
+    one = start(place, fleet, "one", file_lock, "daemons=1", settings={"election": FIRM})
+    begun = one.started()
+    watched = [Watched(seen_from_here(one, pid)) for pid in (begun.pid, *one.daemons(1))]
+    other = fleet.start("other", file_lock)
+    other.follows()
+    elector = one.elector
+    assert one.shim
+    stop(one.pid)
+    kill(elector)
+    killed = now()
+    gone = max(each.wait() for each in watched)
+    assert gone < killed + FIRM["lease_duration"]
+    assert gone < other.started().at
+    if place == "init":
+        kill(one.pid, signal.SIGCONT)
+        one.says("another")
+        assert one.entries("start") == [begun]
+    else:
+        assert one.ends() == -signal.SIGKILL
+
+
+@needs_freezer
+def test_g3_a_killed_keeper_whose_elector_is_frozen_leaves_nothing_running(
+    fleet: Fleet, file_lock: Lock, frozen: Path
+) -> None:
+    """The elector would act, and cannot: again it is the shim's turn, and at once."""
+    one = fleet.start("one", file_lock, "ignore=SIGTERM", "daemons=2", settings={"stop": {"cgroup": "off"}})
+    watched = [Watched(one.started().pid), *map(Watched, one.daemons(2))]
+    other = fleet.start("other", file_lock)
+    other.follows()
+    assert one.shim
+    elector = one.elector
+    (frozen / "cgroup.procs").write_text(str(elector))  # one that is stopped would be continued with its keeper's death
+    eventually(lambda: state_of(elector) == "D", "it is frozen")
+    kill(one.pid)
+    assert max(each.wait() for each in watched) < other.started().at
