@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from awaitelect import clock
-from awaitelect.errors import StoreError
+from awaitelect.errors import Conflict, StoreError
 from awaitelect.logs import Log
 from awaitelect.publish.pod_label import PODS
 from awaitelect.publish.pursuit import Complaints, end
@@ -135,6 +135,8 @@ class Events:
             try:
                 await requests.send("create", unique, _TIMEOUT, event)
                 return
+            except Conflict:
+                return  # it exists: an earlier attempt was stored, and its answer lost
             except StoreError as error:
                 if isinstance(error, (NotAllowed, Missing)) or tries == _TRIES:
                     self._complaints.tell(error, "leadership goes on without that Event")

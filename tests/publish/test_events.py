@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from awaitelect.publish.events import BURST, Events, Pod
 from awaitelect.publish.standing import Standing
+from awaitelect.stores.kubernetes import KubernetesStore
 from awaitelect.stores.kubernetes_client import Pool
 from tests.publish.conftest import Said, Site, eventually
+from tests.stores.scripted import Request, raw, scripted, status
 
 LEASE = {"metadata": {"name": "lock", "uid": "1b4e28ba-2fa1-11d2-883f-0016d3cca427"}}
 LEADS = Standing(leads=True, token=7, lease=LEASE)
@@ -107,3 +110,34 @@ async def test_leadership_that_flaps_does_not_flood_the_cluster(site: Site, said
     await settled(events)
     assert len(site.events()) == BURST
     assert "(30 left out)" in said.lines("debug")[-1]
+
+
+@pytest.mark.parametrize(
+    ("answers", "warnings"),
+    [
+        ([status(503, "ServiceUnavailable"), status(503, "ServiceUnavailable"), raw(201, "{}")], 0),
+        ([status(503, "ServiceUnavailable")] * 3, 1),
+        ([None, status(409, "AlreadyExists")], 0),
+    ],
+    ids=["at last", "given up", "its answer was lost"],
+)
+async def test_an_event_is_tried_again_a_few_times_and_then_given_up(
+    tmp_path: Path, said: Said, answers: list[bytes | None], warnings: int
+) -> None:
+    """Under the same name, so that one whose answer was lost is not told twice; and nobody is bothered for ever."""
+    left = iter(answers)
+
+    async def play(request: Request) -> bytes | None:
+        return next(left, raw(500, "one more"))
+
+    async with scripted(play) as server:
+        store = await KubernetesStore.connect("lock", "ns", server.kubeconfig(tmp_path / "kubeconfig"))
+        pool = store.pool()
+        events = Events("me", "kubernetes:ns/lock", None, "", pool, said.log)
+        events.note(LEADS)
+        await settled(events)
+        names = [one.body["metadata"]["name"] for one in server.requests]
+        assert len(names) == len(answers) and len(set(names)) == 1
+        assert len(said.warnings) == warnings
+        await pool.close()
+        await store.close()
