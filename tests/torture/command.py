@@ -1,11 +1,12 @@
 """The command that is tortured: it writes down that it is alive, as often as it can bear.
 
-    command.py RECORDS SEED NAME COUNTER
+    command.py RECORDS SEED NAME COUNTER [hiding]
 
 A line: nanoseconds of CLOCK_BOOTTIME, the instance's name, the run, the pid, the role, what, a detail. The time is
 taken before the line is written, so whoever is found in the records was alive at that instant. The role is main, forked
 (a daemon that forks twice and begins a session of its own) or hidden (one that was started by `env -i setsid`, so that
-nothing of its environment, its session or its parents tells whose it is); what is start, beat, signal or end.
+nothing of its environment, its session or its parents tells whose it is: only with `hiding`); what is start, beat,
+signal or end.
 
 How a run behaves follows from the seed, the instance's name, and how many runs it has had, which COUNTER's size tells.
 It imports nothing of the project.
@@ -24,7 +25,7 @@ AWAITED = {*STOPS, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}
 
 
 def main() -> None:
-    path, seed, name, rest = sys.argv[1:5]
+    path, seed, name, rest, *words = sys.argv[1:]
     signal.pthread_sigmask(signal.SIG_BLOCK, AWAITED)
     fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     if seed == "hidden":
@@ -36,7 +37,8 @@ def main() -> None:
     life.note("start", f"{instance},{token},{behaviour.kind}", at)
     fork_away(lambda: Life(fd, name, life.run, "forked").go_on())
     again = [sys.executable, "-I", "-S", sys.argv[0], path, "hidden", name, life.run]
-    fork_away(lambda: os.execvp("env", ["env", "-i", "setsid", *again]))
+    if "hiding" in words:
+        fork_away(lambda: os.execvp("env", ["env", "-i", "setsid", *again]))
     life.lead(behaviour)
 
 

@@ -14,6 +14,7 @@ from tests.torture.timeline import Bar, Lane, draw
 
 COLOURS = ("#2b6cb0", "#2f855a", "#b7791f", "#6b46c1", "#0987a0", "#97266d", "#4a5568")
 GREY, RED, ORANGE, SOFT = "#a0aec0", "#c53030", "#ed8936", "#cbd5e0"
+NO_CGROUP = " (no cgroup can be made here: the commands had no daemons that only a cgroup finds)"
 _COLUMNS = (
     "fault",
     "struck",
@@ -63,7 +64,7 @@ def text(report: dict[str, Any]) -> str:
         "the last sign of the command before; below 0: it was dead by then.",
         "",
         f"runs of commands           {report['runs']}, in {report['terms']} terms, {report['stamps']} stamps",
-        f"overlaps                   {report['overlaps']}",
+        f"overlaps                   {report['overlaps']}" + ("" if report["hidden daemons"] else NO_CGROUP),
         f"lived past, the most       {'-' if past is None else f'{past:.6f}'} s, of {report['hand-overs judged']}",
         f"the judgement's own error  {error.get('p50')} / {error.get('p99')} / {error.get('max')} ms (p50, p99, max); "
         f"{report['not proven apart']} of {report['runs'] - 1} changes not proven apart, by "

@@ -111,6 +111,7 @@ def _finish(order: Order, world: World, left: list[str]) -> tuple[dict[str, Any]
             "stamps": world.watcher.stamps,
             "looks": world.watcher.looks,
             "open files": open_files,
+            "hidden daemons": world.can_hide,
             "left behind": left,
             "command": order.command,
             "left out": list(order.left_out),
