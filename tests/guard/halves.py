@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from awaitelect import protocol
 from tests.e2e.instances import PATIENCE, Entry, Fleet, Instance, children_of, command_line, eventually, now
-from tests.guard.places import INSIDE
+from tests.guard.places import inside
 
 M = TypeVar("M", bound=protocol.Message)
 
@@ -89,8 +89,7 @@ class KeeperAlone(Half):
         self._tap = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._tap.bind(str(folder / "tap"))
         self._tap.listen()
-        environment = {"PYTHONPATH": INSIDE, "E2E_FOLDER": str(folder)}
-        self.instance: Instance = self._fleet.start("one", environment=environment)
+        self.instance: Instance = self._fleet.start("one", environment=inside(folder))
         self.fds = []
         self.elector = 0
         """The number of the process that it takes for its elector."""

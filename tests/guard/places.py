@@ -74,7 +74,8 @@ def stop(*pids: int) -> None:
 
 def inside(folder: Path) -> dict[str, str]:
     """The variables by which files in `folder` say what goes wrong inside of the instance."""
-    return {"PYTHONPATH": INSIDE, "E2E_FOLDER": str(folder)}
+    path = os.pathsep.join(filter(None, [INSIDE, os.environ.get("PYTHONPATH")]))
+    return {"PYTHONPATH": path, "E2E_FOLDER": str(folder)}
 
 
 def ask(folder: Path, what: str) -> None:

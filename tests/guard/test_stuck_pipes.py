@@ -1,0 +1,108 @@
+"""A pipe or socket that is full, because whoever should read it stands still: nobody waits for it."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from awaitelect.protocol import Ack, BackoffSettings, Gone, Leave, Settings, Shutdown
+from awaitelect.values import changed
+from tests.e2e.instances import Fleet, Watched, eventually, is_alive, kill, now, renews
+from tests.e2e.locks import Lock
+from tests.guard.halves import KeeperAlone
+from tests.guard.places import FIRM, fill, inside, stop
+
+
+@pytest.fixture
+def full() -> Iterator[int]:
+    """The writing end of a pipe that nobody reads and nothing goes into."""
+    read, write = os.pipe()
+    fill(write)
+    yield write
+    os.close(read)
+    os.close(write)
+
+
+@pytest.mark.parametrize("whose", ["keeper", "elector", "both"])
+def test_a_stuck_log_reader_delays_no_renewal_and_no_deadline(fleet: Fleet, lock: Lock, full: int, whose: str) -> None:
+    """The lease is renewed all the while, and an outage ends the command by the dates, whoever cannot say so."""
+    free = os.open(fleet.folder / "free", os.O_RDWR | os.O_CREAT)
+    stuck = f"/proc/{os.getpid()}/fd/{full}"
+    environment = inside(fleet.folder)
+    if whose != "both":
+        environment["E2E_ELECTOR_STDERR"] = stuck if whose == "elector" else str(fleet.folder / "free")
+    try:
+        one = fleet.start(
+            "one",
+            lock,
+            "ignore=SIGTERM",
+            settings={"election": FIRM, "stop": {"timeout": "60s"}},
+            environment=environment,
+            stderr=free if whose == "elector" else full,
+        )
+        begun = one.started()
+        renews(lock, 8)
+        assert is_alive(begun.pid) and one.signals() == []
+        command = Watched(begun.pid)
+        assert not select.select([], [full], [], 0)[1], "it is full still"
+        cut = now()
+        with lock.outage():
+            gone = command.wait()
+        assert one.signals()[0] == signal.SIGTERM
+        assert gone < cut + FIRM["lease_duration"]
+        assert one.started(2).at > gone
+        one.tell(signal.SIGTERM)
+        one.tell(signal.SIGKILL)
+        one.ends()
+    finally:
+        os.close(free)
+
+
+def test_a_keeper_whose_words_nobody_reads_goes_on(keeper: KeeperAlone) -> None:
+    """Its elector is stopped and it has much to say: a run of the command every few milliseconds, until the socket is
+    full and long after. The dates are kept, and what was lost is said again to whoever listens again.
+    """
+    backoff = BackoffSettings(initial=0.001, factor=1.0, jitter=0.0)
+    settings = keeper.settings(restart_policy="always", backoff=backoff, renew_deadline=90.0)
+    keeper.says(Settings(changed(settings, argv=["true"])))
+    keeper.grant(1, lasts=90.0)
+    keeper.hears(Ack)
+    keeper.instance.says("the elector could not be told", patience=60)
+    said = "starting it again"
+    runs = keeper.instance.stderr.count(said)
+    eventually(lambda: keeper.instance.stderr.count(said) > runs + 20, "the command is run all the same")
+    keeper.instance.tell(signal.SIGTERM)
+    keeper.instance.says("the elector could not be told: Gone")
+    heard = keeper.has_said()
+    assert len(heard) > 50
+    assert not [one for one in heard if isinstance(one, (Shutdown, Gone))], "that was lost"
+    keeper.grant(2)
+    gone = keeper.hears(Gone)
+    assert (gone.number, gone.cause) == (2, "shutdown")
+    keeper.says(Leave())
+    keeper.instance.ends()
+
+
+def test_a_full_socket_to_a_stopped_elector_costs_no_term(fleet: Fleet, file_lock: Lock) -> None:
+    """The elector goes on before anybody took it for hung: it hears all that there was room for, and renews."""
+    back = {"initial": "1ms", "factor": 1, "jitter": 0}
+    lasting = {"lease_duration": 92, "renew_deadline": 90}
+    settings = {"election": lasting, "restart": {"policy": "always", "backoff": back}, "log": {"level": "debug"}}
+    one = fleet.start("one", file_lock, command=["true"], settings=settings)
+    one.says("starting it again", times=3)
+    elector = one.elector
+    stop(elector)
+    one.says("the elector could not be told", patience=60)
+    kill(elector, signal.SIGCONT)
+    renews(file_lock, 4)
+    assert one.elector == elector
+    record = file_lock.record()
+    assert record is not None and record.transitions == 0
+    one.tell(signal.SIGTERM)
+    one.ends()
+    record = file_lock.record()
+    assert record is not None and record.holder == ""
