@@ -8,5 +8,5 @@ from tests.torture.short import survives
 
 
 def test_a_minute_of_torture_with_a_lease_in_a_folder() -> None:
-    """Never two commands at once, and nothing left behind, whatever strikes; the seed is another one each day."""
+    """Never two commands at once, and nothing left behind, whatever strikes. By hand the seed is another each time."""
     survives("file", 1)

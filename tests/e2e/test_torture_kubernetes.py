@@ -12,5 +12,5 @@ from tests.torture.short import survives
 
 @pytest.mark.skipif(assets() is None, reason="KUBEBUILDER_ASSETS names no folder with etcd and kube-apiserver")
 def test_two_minutes_of_torture_with_a_lease_on_a_cluster() -> None:
-    """Never two commands at once, and nothing left behind, whatever strikes; the seed is another one each day."""
+    """Never two commands at once, and nothing left behind, whatever strikes. By hand the seed is another each time."""
     survives("kubernetes", 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 from tests.envtest import assets
 from tests.torture.plan import KINDS
 from tests.torture.session import TIMING, Order, torture
-from tests.torture.world import NAMES, can_unshare, in_own_mounts
+from tests.torture.world import NAMES, can_unshare, go_on_in_own_mounts
 
 
 def main(arguments: list[str]) -> int:
@@ -36,8 +37,9 @@ def main(arguments: list[str]) -> int:
     seed = options.seed if options.seed is not None else time.time_ns() % 1_000_000
     if options.store == "file" and not options.mounted and can_unshare():
         # The small disk that is to be filled must not outlive us, nor be seen by others.
-        return in_own_mounts([*arguments, "--mounted", *([] if options.seed is not None else ["--seed", str(seed)])])
+        go_on_in_own_mounts([*arguments, "--mounted", *([] if options.seed is not None else ["--seed", str(seed)])])
     left_out = [one.name for one in KINDS if options.only and one.name not in options.only] + options.without
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # nothing is left behind then either
     order = Order(
         options.store, options.instances, options.minutes, seed, options.slack, tuple(left_out), options.report
     )

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from awaitelect.cgroup import own_directory, place
 from awaitelect.core.lease import Timing
@@ -249,10 +249,10 @@ class World:
         return [one.name for one in self.seats if b"Traceback" in one.said.read_bytes()]
 
 
-def in_own_mounts(arguments: list[str]) -> int:
-    """The same again in a mount namespace of its own, so that no mount outlives it; its status."""
-    argv = ["unshare", "--mount", "--propagation", "private", sys.executable, "-m", "tests.torture", *arguments]
-    return subprocess.run(argv).returncode
+def go_on_in_own_mounts(arguments: list[str]) -> NoReturn:
+    """Begin again in a mount namespace of our own, so that no mount outlives us."""
+    words = ["unshare", "--mount", "--propagation", "private", sys.executable, "-m", "tests.torture", *arguments]
+    os.execvp(words[0], words)
 
 
 def can_unshare() -> bool:
