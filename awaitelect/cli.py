@@ -7,6 +7,7 @@ kernel has its way with them.
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # signal itself costs 5 ms of deafness
+import io
 import os
 import sys
 from collections.abc import Mapping
@@ -98,7 +99,10 @@ def _become(command: list[str], mask: set[int]) -> NoReturn:
 
 def _check(options: dict[str, str], command: list[str], mask: set[int]) -> NoReturn:
     """Print what the configuration comes to, or all that is wrong with it."""
+    _signal.signal(_signal.SIGPIPE, _signal.SIG_DFL)  # a reader that has seen enough, as head(1), is no error
     _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # whatever letters the reader's terminal has
     from awaitelect.config import check, sources
     from awaitelect.errors import EXIT_CONFIG, ConfigError
 
