@@ -266,7 +266,8 @@ def spread(samples: Sequence[float]) -> dict[str, float]:
 def by_kind(facts: Facts, runs: Sequence[Run], pairs: Sequence[str], lease: float) -> list[dict[str, Any]]:
     """For each kind of fault: how often it struck, and what came of it where it was alone.
 
-    A change of the command is put down to a fault if it came while that was in force, or within a lease duration after.
+    A change of the command is put down to a fault if it came while that was in force, or within a lease duration after
+    and before the next.
     """
     per_episode: dict[int, list[Blow]] = defaultdict(list)
     for one in facts.blows:
@@ -274,7 +275,8 @@ def by_kind(facts: Facts, runs: Sequence[Run], pairs: Sequence[str], lease: floa
             per_episode[one.episode].append(one)
     past = {run.run: seconds for seconds, run in lived_past(runs, facts.versions)}
     rows: dict[str, dict[str, Any]] = {}
-    for blows in per_episode.values():
+    begins = {episode: min(one.struck_at or 0 for one in blows) for episode, blows in per_episode.items()}
+    for episode, blows in per_episode.items():
         title = blows[0].kind.name if len(blows) == 1 else "several at once"
         for one in blows:
             row = rows.setdefault(one.kind.name, _row(one.kind.name))
@@ -282,14 +284,16 @@ def by_kind(facts: Facts, runs: Sequence[Run], pairs: Sequence[str], lease: floa
         row = rows.setdefault(title, _row(title))
         row["struck"] += len(blows) > 1
         row["alone"] += 1
-        first = min(one.struck_at or 0 for one in blows)
-        last = max(one.healed_at or facts.ended_at for one in blows)
+        first = begins[episode]
+        healed = max(one.healed_at or facts.ended_at for one in blows)
+        later = [at for at in begins.values() if at > first]
+        last = min([healed + round(lease * SECOND), *later])
         before = next((one for one in reversed(runs) if one.first <= first), None)
         row["overlaps"] += sum(before is not None and before.run in text for text in pairs)
         if before is None or before.run not in {one.run for one in blows}:
             continue
         after = next((one for one in runs if one.first > before.first and one.took), None)
-        if after is None or before.main_last > last + round(lease * SECOND):
+        if after is None or before.main_last > last:
             continue  # the command has not noticed
         row["changes"] += 1
         row["times"].append((after.first - first) / SECOND)

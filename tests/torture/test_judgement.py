@@ -113,6 +113,18 @@ def test_daemons_alone_are_no_leader() -> None:
     assert "no leader for" in failures(facts(lives, until=30))[0]
 
 
+def test_a_change_is_put_down_to_the_fault_that_was_in_force() -> None:
+    """Not to one before it, that nobody had noticed."""
+    runs = [life("ada-1", 0, 5), life("bob-1", 7, 10, token=2)]
+    first, second = (Blow(Strike(KINDS[number], 0, 0, True, 0), number) for number in (0, 1))
+    first.struck_at = first.healed_at = at(3)
+    second.struck_at = second.healed_at = at(4.5)
+    first.run = second.run = "ada-1"
+    rows = {row["fault"]: row for row in judge(facts(runs, blows=[first, second]), TIMING, 0)["faults"]}
+    assert [rows[one.name]["changes"] for one in KINDS[:2]] == [0, 1]
+    assert rows[KINDS[1].name]["new leader max"] == 2.5
+
+
 def test_a_status_that_is_not_the_commands_is_found() -> None:
     """Where nothing but the SIGTERM can have had to do with it."""
     ended = Exit("ada", 0, 42, ("SIGTERM instance",), 0, 42, True)
