@@ -20,7 +20,7 @@ from awaitelect.core.lease import ABSENT
 from awaitelect.errors import ConfigError, StoreUnavailable
 from awaitelect.stores import kubernetes_access
 from awaitelect.stores.kubernetes import KubernetesStore
-from tests.envtest import ADMIN_TOKEN, ControlPlane
+from tests.envtest import ADMIN_TOKEN, TESTER_TOKEN, ControlPlane
 from tests.stores.scripted import Request, found, scripted, status
 
 T = 5.0
@@ -109,15 +109,17 @@ async def test_a_client_certificate_is_enough(cluster: ControlPlane, tmp_path: P
 async def test_in_cluster_files_are_used_and_followed(
     cluster: ControlPlane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The kubelet replaces the token within its life; a new line at its end is not part of it."""
+    """The kubelet replaces the token within its life, and the new one is used before the old one is refused (it is only
+    not allowed, here); a new line at its end is not part of it.
+    """
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(cluster.port))
     (tmp_path / "ca.crt").write_bytes(cluster.ca.read_bytes())
     (tmp_path / "namespace").write_text("kube-system\n")
-    (tmp_path / "token").write_text("stale\n")
+    (tmp_path / "token").write_text(f"{TESTER_TOKEN}\n")
     store = await KubernetesStore.connect("none", service_account=tmp_path)
     assert store.lock == "kubernetes:kube-system/none"
-    with pytest.raises(StoreUnavailable, match="our credentials are not accepted"):
+    with pytest.raises(StoreUnavailable, match="not allowed"):
         await store.read(T)
     (tmp_path / "token").write_text(f"  {ADMIN_TOKEN}\n")
     assert await store.read(T) == ABSENT
