@@ -49,5 +49,7 @@ class GrantBook:
 
     @property
     def start_by(self) -> float:
-        """The instant from which on the keeper starts nothing under the grants that it has."""
-        return self._term_by
+        """The instant from which on the keeper starts nothing under the grants that it has: no command from the last
+        one's `term_by` on, and no hook of a stop from its `kill_by` on.
+        """
+        return self._kill_by

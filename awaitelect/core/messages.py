@@ -140,7 +140,8 @@ class StopCommand(Action):
 class KillTree(Action):
     """Act for a dead or silent keeper: kill it, then all that carries our mark. TreeKilled follows.
 
-    `start_by` is the instant after which the keeper starts nothing any more, for where it cannot be killed.
+    `start_by` is the instant after which the keeper starts nothing any more, no hook either: for where it cannot be
+    killed.
     """
 
     start_by: float

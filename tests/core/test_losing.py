@@ -187,7 +187,10 @@ def test_on_lost_exit_leaves_with_75(lost_by: str) -> None:
 
 
 def test_a_keeper_that_acknowledges_nothing_is_taken_for_dead_at_term_by() -> None:
-    """Protocol rule 5. It starts nothing after that date, and what it had started can be dead before the lease ends."""
+    """Protocol rule 5. It starts no command after that date, and what it had started can be dead before the lease ends.
+
+    Where it cannot be killed it is given until its last date: it may wake up and run the hooks of a stop until then.
+    """
     lease = Lease()
     node = Node(lease)
     node.starts(at=0)
@@ -197,7 +200,7 @@ def test_a_keeper_that_acknowledges_nothing_is_taken_for_dead_at_term_by() -> No
         node.wakes(at)
         assert node.answered(at) == []
     assert node.wake_at == 10
-    assert node.wakes(at=10) == ["kill keeper and tree, no start after 10", "renew"]
+    assert node.wakes(at=10) == ["kill keeper and tree, no start after 14", "renew"]
     assert node.state == "stepping_down"
 
 
@@ -228,7 +231,7 @@ def test_a_keeper_that_was_stopped_after_an_acknowledgement_is_noticed_by_the_ne
     node.answered(at=4)
     assert node.runs(4, until=11.9) is None
     assert node.wakes(at=11.9) == []
-    assert "kill keeper and tree, no start after 12" in node.wakes(at=12)
+    assert "kill keeper and tree, no start after 16" in node.wakes(at=12)
 
 
 def test_a_keeper_that_answered_and_then_kept_silent_has_until_all_should_be_dead() -> None:
@@ -238,7 +241,7 @@ def test_a_keeper_that_answered_and_then_kept_silent_has_until_all_should_be_dea
     node.wakes(at=10)
     assert node.wake_at == 14.25
     assert node.wakes(at=14.2) == []
-    assert node.wakes(at=14.25) == ["kill keeper and tree, no start after 10"]
+    assert node.wakes(at=14.25) == ["kill keeper and tree, no start after 14"]
     assert node.wake_at is None
     assert node.tree_killed(at=14.4) == []
     assert node.answered(at=14.5) == ["release"]
@@ -248,7 +251,7 @@ def test_the_keeper_s_death_has_its_tree_killed_before_the_lease_is_released() -
     """G2. The command may outlive it by a moment."""
     lease = Lease()
     node = Node(lease).leads(at=0)
-    assert node.keeper_dies(at=1) == ["kill keeper and tree, no start after 10"]
+    assert node.keeper_dies(at=1) == ["kill keeper and tree, no start after 14"]
     assert node.keeper_dies(at=1) == []
     assert lease.record.holder == "a"
     assert node.tree_killed(at=1.2) == ["release"]
@@ -260,7 +263,7 @@ def test_the_keeper_s_death_while_stepping_down_is_no_gone() -> None:
     lease = Lease()
     node = Node(lease).leads(at=0)
     node.asked_to_hand_over(at=1)
-    assert node.keeper_dies(at=1.1) == ["kill keeper and tree, no start after 10"]
+    assert node.keeper_dies(at=1.1) == ["kill keeper and tree, no start after 14"]
     assert node.tree_killed(at=1.2) == ["release"]
     assert node.answered(at=1.2) == ["leave"]
 
@@ -271,7 +274,7 @@ def test_the_keeper_s_death_after_a_loss_has_its_tree_killed_and_releases_nothin
     node = Node(lease).leads(at=0)
     lease.held_by("go")
     node.sees(at=1)
-    assert node.keeper_dies(at=1.1) == ["kill keeper and tree, no start after 10"]
+    assert node.keeper_dies(at=1.1) == ["kill keeper and tree, no start after 14"]
     assert node.tree_killed(at=1.2) == ["leave"]
     assert lease.record.holder == "go"
 
