@@ -329,9 +329,16 @@ class Election:
             self._check_hold()
         elif changed:
             self._tell_holder()
-        if self.view.is_held_by_another and self._command_runs and not self.term and self.state == State.FOLLOWER:
-            # It was started under a term of the elector before this one.
+        if self.view.is_held_by_another and self._may_run_without_term and self.state == State.FOLLOWER:
             self._actions.append(messages.StopCommand("lease_lost", grace=False))
+
+    @property
+    def _may_run_without_term(self) -> bool:
+        """The command was started under a term of the elector before this one, or can be until that one's last date:
+        its keeper may be in the pause before a restart.
+        """
+        can_start = self._had_predecessor and self._now < self._last_kill_by
+        return self.term is None and (self._command_runs or can_start)
 
     def _check_hold(self) -> None:
         """Is the lease that we hold still ours?"""

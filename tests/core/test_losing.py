@@ -372,3 +372,16 @@ def test_time_that_was_enough_for_the_default_margin_is_enough_for_any() -> None
         node.wakes(at=2)
         node.wakes(at=10)
         assert 15 - margin < node.wake_at < 15
+
+
+def test_a_former_elector_s_grant_starts_nothing_where_another_holds_the_lease() -> None:
+    """The keeper may be in the pause before a restart, and would start the command by that grant, until its date."""
+    lease = Lease(ours("b", "b1"), 9)
+    node = Node(lease, last_number=3, last_kill_by=14)
+    node.starts(at=0)
+    assert node.answered(at=0.1) == ["kill: lease_lost"]
+    assert node.gone(at=0.2, number=3, cause="stopped") == []
+    assert node.state == "follower"
+    late = Node(lease, last_number=3, last_kill_by=14)
+    late.starts(at=15)
+    assert late.answered(at=15.1) == [], "that date has passed: there is nothing to stop"

@@ -383,8 +383,8 @@ def test_a_stop_releases_nothing_of_a_former_elector_before_its_command_is_gone(
 def test_a_stop_leaves_another_s_lease_alone_after_a_former_elector() -> None:
     """E8."""
     lease = Lease(ours("b", "b1"), 9)
-    node = Node(lease, last_number=3, last_kill_by=14).follows(at=0)
-    assert node.told_to_stop(at=1) == ["leave"]
+    node = Node(lease, last_number=3, last_kill_by=14).follows(at=15)
+    assert node.told_to_stop(at=16) == ["leave"]
     assert lease.record.holder == "b"
 
 
