@@ -10,6 +10,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeVar
 
@@ -27,6 +28,8 @@ LEASE, DEADLINE, RETRY, MARGIN = 3.0, 2.0, 0.4, 0.5
 """The durations of the instances' elections, in seconds."""
 MARK = "E2E_TEST"
 """A variable in the environment of all that a test starts, so that nothing is left behind."""
+LOOKS = 3
+"""So many looks at /proc must show nothing before nothing is left."""
 PACE = 0.004
 """Seconds between two looks at something that nobody tells of."""
 
@@ -316,13 +319,20 @@ class Fleet:
         return found
 
     def end(self) -> None:
-        """SIGKILL to all that is left, until nothing is."""
-        while left := self.left_behind():
-            for pid in left:
-                try:
+        """SIGKILL to all that is left, until nothing is.
+
+        A chain of processes that live for milliseconds is not in every look at /proc, but its group is that of all.
+        """
+        looks = 0
+        while looks < LOOKS:
+            looks += 1
+            for pid in self.left_behind():
+                looks = 0
+                with suppress(ProcessLookupError):
+                    group = os.getpgid(pid)
                     kill(pid)
-                except ProcessLookupError:
-                    continue
+                    if group != os.getpgid(0):
+                        os.killpg(group, signal.SIGKILL)
         for one in self.instances:
             one.process.wait()
 
