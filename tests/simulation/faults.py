@@ -1,251 +1,291 @@
-"""One schedule: a fleet, the faults that befall it, and the quiet at the end."""
+"""What may befall an instance, its network, or the store. A fault is a function; its name is what it is counted as."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 from awaitelect.core import messages
-from awaitelect.core.lease import Timing
-from tests.simulation.mutations import Mutation
-from tests.simulation.processes import Fleet
-from tests.simulation.store import GoClient, Operator, Store
-from tests.simulation.world import Node, World
+from tests.simulation.elector import Elector
+from tests.simulation.keeper import Keeper
+from tests.simulation.machines import Node
 
-TIMINGS = [
-    Timing(15, 10, 2, 1),
-    Timing(15, 10, 2, 1),
-    Timing(10, 6, 1.5, 1),
-    Timing(8, 5, 1, 0.8),
-    Timing(4, 2.5, 0.5, 0.5),
+if TYPE_CHECKING:
+    from tests.simulation.schedule import Schedule
+
+Fault = Callable[["Schedule", Node], None]
+
+
+def _pair(schedule: Schedule, node: Node) -> tuple[Keeper, Elector] | None:
+    """Keeper and elector, both there and going: only what was well before is struck."""
+    keeper = schedule.fleet.keepers.get(node)
+    if keeper is None or not keeper.is_alive or keeper.is_frozen:
+        return None
+    elector = keeper.elector
+    if elector is None or not elector.is_alive or not elector.is_up or elector.is_frozen:
+        return None
+    return keeper, elector
+
+
+# ---------------------------------------------------------------------- processes
+
+
+def elector_killed(schedule: Schedule, node: Node) -> None:
+    pair = _pair(schedule, node)
+    if pair:
+        schedule.strike(node, "elector killed")
+        pair[1].die()
+
+
+def elector_frozen(schedule: Schedule, node: Node) -> None:
+    pair = _pair(schedule, node)
+    if pair:
+        seconds = schedule.within(schedule.world.between(0.1, 20))
+        schedule.strike(node, "elector frozen", seconds)
+        pair[1].freeze(seconds)
+
+
+def elector_frozen_at_write(schedule: Schedule, node: Node) -> None:
+    """The next time that it acquires the lease, just behind its write."""
+    pair = _pair(schedule, node)
+    if pair:
+        pair[1].freezes_at_write = schedule.within(schedule.world.between(1, 14))
+
+
+def next_elector_frozen(schedule: Schedule, node: Node) -> None:
+    """The one that follows is frozen until the command has been stopped for want of a grant."""
+    pair = _pair(schedule, node)
+    if pair:
+        keeper, elector = pair
+        keeper.next_freeze = schedule.within(node.timing.renew_deadline * schedule.world.between(0.7, 1))
+        schedule.strike(node, "elector killed")
+        elector.die()
+
+
+def keeper_frozen(schedule: Schedule, node: Node) -> None:
+    pair = _pair(schedule, node)
+    if pair:
+        seconds = schedule.within(schedule.world.between(0.1, 25))
+        schedule.strike(node, "keeper frozen", seconds)
+        pair[0].stop_for(seconds)
+
+
+def keeper_frozen_for_long(schedule: Schedule, node: Node) -> None:
+    """Long after its keeper has fallen silent an elector may die as well: by then nothing may be left running."""
+    pair = _pair(schedule, node)
+    if pair:
+        keeper, elector = pair
+        seconds = schedule.within(3 * node.timing.lease_duration)
+        schedule.strike(node, "keeper frozen", seconds)
+        keeper.stop_for(seconds)
+        schedule.world.after(node.timing.lease_duration * 1.5, elector.die)
+
+
+def keeper_killed(schedule: Schedule, node: Node) -> None:
+    pair = _pair(schedule, node)
+    if pair:
+        schedule.strike(node, "keeper killed")
+        pair[0].die()
+
+
+def both_killed(schedule: Schedule, node: Node) -> None:
+    """At once, or nearly: a shim that waits is what is left."""
+    pair = _pair(schedule, node)
+    if pair and node.has_eyes:
+        schedule.strike(node, "both killed")
+        first, second = pair if schedule.world.likely(0.5) else pair[::-1]
+        first.die()
+        schedule.world.after(schedule.world.between(0, 0.05), second.die)
+
+
+def both_frozen(schedule: Schedule, node: Node) -> None:
+    """Keeper and elector, but not the command."""
+    pair = _pair(schedule, node)
+    if pair and node.has_eyes:
+        seconds = schedule.within(schedule.world.between(0.5, 25))
+        schedule.strike(node, "both frozen", seconds)
+        pair[1].freeze(seconds)
+        pair[0].stop_for(seconds)
+
+
+def all_stopped(schedule: Schedule, node: Node) -> None:
+    """SIGSTOP to every process; then SIGCONT, in that order, or to all but the command, which gets it later."""
+    pair = _pair(schedule, node)
+    if pair:
+        keeper, elector = pair
+        world = schedule.world
+        seconds = schedule.within(world.between(0.5, 25))
+        schedule.strike(node, "all processes stopped", seconds)
+        keeper.tree.stop()
+        keeper.freeze(seconds)
+        elector.freeze(seconds)
+        schedule.stopped.append(keeper.tree)
+        world.after(seconds + world.between(0.3, 5), keeper.tree.wake_up)
+
+
+def starved(schedule: Schedule, node: Node) -> None:
+    """Too little of the processor for a while: both processes get a slice now and then."""
+    until = schedule.world.now + schedule.within(schedule.world.between(1, 10))
+    schedule.strike(node, "starved", until - schedule.world.now)
+
+    def starve() -> None:
+        pair = _pair(schedule, node)
+        if schedule.world.is_calm or schedule.world.now > until:
+            return
+        if pair:
+            for process in pair:
+                process.freeze(schedule.world.between(0.02, 0.25))
+        schedule.world.after(schedule.world.between(0.1, 0.5), starve)
+
+    starve()
+
+
+def suspended(schedule: Schedule, node: Node) -> None:
+    """The machine sleeps: nothing runs, CLOCK_MONOTONIC stands still, CLOCK_BOOTTIME goes on."""
+    keeper = schedule.fleet.keepers.get(node)
+    if keeper is None or node.is_asleep or keeper.tree.is_stopped:
+        return
+    seconds = schedule.within(schedule.world.between(0.5, 30))
+    schedule.strike(node, "machine suspended", seconds)
+    node.is_asleep = True
+    elector = keeper.elector
+    keeper.tree.stop()
+    if keeper.is_alive:
+        keeper.freeze(seconds)
+    if elector and elector.is_alive:
+        elector.freeze(seconds)
+    schedule.world.after(seconds, _resume, node, keeper, seconds)
+
+
+def _resume(node: Node, keeper: Keeper, seconds: float) -> None:
+    node.slept += seconds
+    node.is_asleep = False
+    node.world.note(node.name, "is awake again")
+    grant = keeper.guard.grant
+    if grant is not None and node.now() >= grant.kill_by - 0.5:
+        keeper.tree.awake_overdue()
+    else:
+        keeper.tree.wake_up()
+    waiting, keeper.at_awakening = keeper.at_awakening, []
+    for look in waiting:
+        look()
+
+
+def wall_clock_jumps(schedule: Schedule, node: Node) -> None:
+    schedule.world.strike("wall clock jumps", node.name)
+    node.skew += schedule.world.between(-4000, 4000)
+
+
+def command_stuck(schedule: Schedule, node: Node) -> None:
+    """State D: SIGKILL does not end it yet."""
+    keeper = schedule.fleet.keepers.get(node)
+    if keeper:
+        seconds = schedule.within(schedule.world.between(0.5, 12))
+        schedule.strike(node, "command cannot be killed", seconds)
+        keeper.tree.stuck_until = schedule.world.now + seconds
+
+
+def shut_down(schedule: Schedule, node: Node) -> None:
+    keeper = schedule.fleet.keepers.get(node)
+    if keeper and keeper.is_alive:
+        schedule.world.strike("SIGTERM", node.name)
+        keeper.deliver(keeper.shutdown)
+        if schedule.world.likely(0.2):
+            schedule.world.after(schedule.world.between(0, 2), keeper.deliver, keeper.shutdown)
+
+
+def hand_over(schedule: Schedule, node: Node) -> None:
+    pair = _pair(schedule, node)
+    if pair and pair[1].is_leading:
+        schedule.world.strike("asked to hand over", node.name)
+        pair[1].feed(messages.HandoverRequested())
+
+
+def configuration_broken(schedule: Schedule, node: Node) -> None:
+    """And its elector is replaced just then."""
+    seconds = schedule.within(schedule.world.between(0.5, 10))
+    schedule.strike(node, "configuration broken", seconds)
+    node.broken_until = schedule.world.now + seconds
+    elector_killed(schedule, node)
+
+
+# ---------------------------------------------------------------------- network
+
+
+def cut_off(schedule: Schedule, node: Node) -> None:
+    seconds = schedule.within(schedule.world.between(0.3, 30))
+    schedule.strike(node, "cut off", seconds)
+    node.cut_until = schedule.world.now + seconds
+
+
+def slow_then_cut_off(schedule: Schedule, node: Node) -> None:
+    seconds = schedule.world.between(1, 8)
+    schedule.strike(node, "slow network", seconds)
+    node.slow_until = schedule.world.now + seconds
+    schedule.world.after(seconds, lambda: None if schedule.world.is_calm else cut_off(schedule, node))
+
+
+def troubled(schedule: Schedule, node: Node) -> None:
+    """All that can befall a request befalls many."""
+    seconds = schedule.within(schedule.world.between(1, 20))
+    schedule.strike(node, "troubled network", seconds)
+    node.trouble_until = schedule.world.now + seconds
+
+
+def cut_off_and_elector_killed(schedule: Schedule, node: Node) -> None:
+    cut_off(schedule, node)
+    elector_killed(schedule, node)
+
+
+# ---------------------------------------------------------------------- the store
+
+
+def store_frozen(schedule: Schedule, node: Node) -> None:
+    """It answers nothing for a while, and then all at once."""
+    seconds = schedule.within(schedule.world.between(0.3, 20))
+    schedule.strike_store("store frozen", seconds)
+    schedule.store.frozen_until = schedule.world.now + seconds
+
+
+def store_refuses(schedule: Schedule, node: Node) -> None:
+    seconds = schedule.within(schedule.world.between(0.3, 20))
+    schedule.strike_store("store refuses", seconds)
+    schedule.store.refusing_until = schedule.world.now + seconds
+
+
+def watches_silent(schedule: Schedule, node: Node) -> None:
+    seconds = schedule.within(schedule.world.between(1, 30))
+    schedule.world.strike("watches silent", "store", "for %.2fs", seconds)
+    schedule.store.silent_until = schedule.world.now + seconds
+
+
+def watches_stale(schedule: Schedule, node: Node) -> None:
+    seconds = schedule.within(schedule.world.between(1, 10))
+    schedule.world.strike("watches stale", "store", "for %.2fs", seconds)
+    schedule.store.stale_until = schedule.world.now + seconds
+
+
+PROCESSES: list[Fault] = [
+    elector_killed,
+    elector_killed,
+    elector_frozen,
+    elector_frozen,
+    elector_frozen_at_write,
+    next_elector_frozen,
+    next_elector_frozen,
+    keeper_frozen,
+    keeper_frozen,
+    keeper_frozen_for_long,
+    keeper_killed,
+    both_killed,
+    both_frozen,
+    all_stopped,
+    starved,
+    suspended,
+    command_stuck,
+    configuration_broken,
 ]
-
-
-class Outcome(NamedTuple):
-    """What a schedule came to that broke no promise."""
-
-    seed: int
-    events: int
-    starts: int
-
-
-def simulate(seed: int, mutation: Mutation | None = None, nodes: int = 3, seconds: float = 120) -> Outcome:
-    """Run the schedule of this seed: `seconds` of faults, then quiet. Raises Violation."""
-    return Schedule(seed, mutation, nodes, seconds).run()
-
-
-class Schedule:
-    """All that a seed decides."""
-
-    def __init__(self, seed: int, mutation: Mutation | None, nodes: int, seconds: float) -> None:
-        self.world = world = World(seed)
-        self.seconds = seconds
-        self.store = Store(world)
-        self.fleet = Fleet(world, self.store, mutation)
-        if mutation:
-            mutation.change_store(self.store)
-        chance = world.chance
-        self.has_twins = chance.random() < 0.12
-        self.has_operators = chance.random() < 0.5
-        has_go = not self.has_twins and chance.random() < 0.35
-        releases_late = self.has_operators and has_go and chance.random() < 0.5
-        self.pause = chance.choice([3.0, 8.0, 20.0])
-        """Seconds between the faults of one node, on average."""
-        common = chance.choice(TIMINGS)
-        # One who has just come takes its own duration for that of a lease that was emptied with the duration 1.
-        is_mixed = not releases_late and chance.random() < 0.6
-        names = "ABCDEFGH"[:nodes]
-        self.nodes = [
-            Node(
-                world, name, "twin" if self.has_twins and name in "AB" else name.lower(), self._timing(is_mixed, common)
-            )
-            for name in names
-        ]
-        self.go = None
-        if has_go:
-            self.go = GoClient(
-                world,
-                self.store,
-                Node(world, "go", "go", common),
-                runs=not self.has_operators,
-                releases_late=releases_late,
-            )
-        if self.has_twins:
-            for node in self.nodes:
-                node.timing = common
-                node.is_reliable = node.identity == "twin"
-
-    def _timing(self, is_mixed: bool, common: Timing) -> Timing:
-        return self.world.chance.choice(TIMINGS) if is_mixed else common
-
-    def run(self) -> Outcome:
-        world = self.world
-        for node in self.nodes:
-            world.at(world.between(0, 3), self.fleet.start, node)
-            world.at(world.between(2, 2 + 2 * self.pause), self._strike, node)
-        if self.go:
-            world.at(world.between(0, 20), self.go.begin)
-            world.at(self.seconds, self.go.end)
-        if self.has_operators:
-            operator = Operator(world, self.store)
-            at = world.between(3, 25)
-            while at < self.seconds - 30:
-                world.at(at, self._operate, operator)
-                at += world.between(1, 40)
-        world.run(self.seconds)
-        self.fleet.is_quiet = True
-        for node in self.nodes:
-            node.cut_until = node.slow_until = node.trouble_until = 0.0
-        world.note("world", "quiet")
-        world.run(self.seconds + 60 + max(node.timing.lease_duration for node in self.nodes))
-        if not world.running and len(self.fleet.finished) < len(self.nodes):
-            world.violation("nothing runs after a long quiet")
-        return Outcome(world.seed, world.events, world.starts)
-
-    def _operate(self, operator: Operator) -> None:
-        """Half of the time where it hurts: the holder is cut off just then, and another one has been until then."""
-        world = self.world
-        if world.likely(0.5):
-            operator.act()
-            return
-        blind = world.chance.choice(self.nodes)
-        holder = self.store.record.holder if self.store.record else ""
-        delay = 0.0
-        if blind.identity != holder and world.likely(0.5) and not blind.is_reliable:
-            delay = world.between(3, 20)
-            blind.cut_until = world.now + delay
-            world.note(blind.name, "blind until %.2f", blind.cut_until)
-        world.after(max(delay - 0.1, 0), self._operate_on_cut_off, operator)
-
-    def _operate_on_cut_off(self, operator: Operator) -> None:
-        if self.fleet.is_quiet:
-            return
-        holder = self.store.record.holder if self.store.record else ""
-        for node in self.nodes:
-            if node.identity == holder and not node.is_reliable:
-                self._cut(node)
-        operator.act()
-
-    # ------------------------------------------------------------------ faults
-
-    def _strike(self, node: Node) -> None:
-        world = self.world
-        if self.fleet.is_quiet:
-            return
-        world.after(world.chance.expovariate(1 / self.pause) + 0.05, self._strike, node)
-        # Twins on two machines are told apart by their renewals only: what silences one is left out.
-        strikes = self._mild if node.is_reliable else self._strikes
-        world.chance.choice(strikes)(self, node)
-
-    def _left(self, seconds: float) -> float:
-        """As long, but not into the quiet."""
-        return min(seconds, max(self.seconds - self.world.now, 0.01))
-
-    def _is_calm(self, node: Node) -> bool:
-        """Both processes are there and go: one of them at a time may be struck."""
-        keeper = self.fleet.keepers.get(node)
-        if keeper is None or not keeper.is_alive or keeper.is_frozen:
-            return False
-        elector = keeper.elector
-        return elector is not None and elector.is_alive and elector.is_up and not elector.is_frozen
-
-    def _cut(self, node: Node) -> None:
-        node.cut_until = self.world.now + self._left(self.world.between(0.3, 30))
-        self.world.note(node.name, "cut off until %.2f", node.cut_until)
-
-    def _slow_and_cut(self, node: Node) -> None:
-        slow = self.world.between(1, 8)
-        node.slow_until = self.world.now + slow
-        self.world.note(node.name, "slow until %.2f, then cut off", node.slow_until)
-        self.world.after(slow, self._cut_if_noisy, node)
-
-    def _cut_if_noisy(self, node: Node) -> None:
-        if not self.fleet.is_quiet:
-            self._cut(node)
-
-    def _trouble(self, node: Node) -> None:
-        node.trouble_until = self.world.now + self.world.between(1, 20)
-
-    def _crash_elector(self, node: Node) -> None:
-        if self._is_calm(node):
-            elector = self.fleet.keepers[node].elector
-            assert elector
-            elector.die()
-
-    def _freeze_elector(self, node: Node) -> None:
-        if self._is_calm(node):
-            elector = self.fleet.keepers[node].elector
-            assert elector
-            elector.freeze(self._left(self.world.between(0.1, 20)))
-
-    def _freeze_elector_at_write(self, node: Node) -> None:
-        if self._is_calm(node):
-            elector = self.fleet.keepers[node].elector
-            assert elector
-            elector.freezes_at_write = self._left(self.world.between(1, 14))
-
-    def _freeze_keeper(self, node: Node) -> None:
-        if self._is_calm(node):
-            keeper = self.fleet.keepers[node]
-            keeper.freeze(self._left(self.world.between(0.1, 25)))
-
-    def _freeze_keeper_for_long(self, node: Node) -> None:
-        """Long after its keeper has fallen silent an elector may die as well: by then nothing may be left running."""
-        if self._is_calm(node):
-            keeper = self.fleet.keepers[node]
-            keeper.freeze(self._left(45))
-            elector = keeper.elector
-            assert elector
-            self.world.after(node.timing.lease_duration * 1.5, elector.die)
-
-    def _crash_elector_twice_struck(self, node: Node) -> None:
-        """The one that follows is frozen until the command has been stopped for want of a grant."""
-        if self._is_calm(node):
-            keeper = self.fleet.keepers[node]
-            keeper.next_freeze = self._left(node.timing.renew_deadline * self.world.between(0.7, 1))
-            assert keeper.elector
-            keeper.elector.die()
-
-    def _kill_keeper(self, node: Node) -> None:
-        if self._is_calm(node):
-            self.fleet.keepers[node].die()
-
-    def _shut_down(self, node: Node) -> None:
-        keeper = self.fleet.keepers.get(node)
-        if keeper and keeper.is_alive:
-            keeper.deliver(keeper.shutdown)
-
-    def _hand_over(self, node: Node) -> None:
-        if self._is_calm(node):
-            elector = self.fleet.keepers[node].elector
-            assert elector
-            elector.feed(messages.HandoverRequested())
-
-    def _run_out_of_luck(self, node: Node) -> None:
-        """Cut off and without its elector at once."""
-        self._cut(node)
-        self._crash_elector(node)
-
-    Strike = Callable[["Schedule", Node], None]
-    _strikes: tuple[Strike, ...] = (
-        _cut,
-        _slow_and_cut,
-        _slow_and_cut,
-        _trouble,
-        _trouble,
-        _crash_elector,
-        _crash_elector,
-        _freeze_elector,
-        _freeze_elector,
-        _freeze_elector_at_write,
-        _freeze_keeper,
-        _freeze_keeper,
-        _freeze_keeper_for_long,
-        _crash_elector_twice_struck,
-        _crash_elector_twice_struck,
-        _kill_keeper,
-        _shut_down,
-        _hand_over,
-        _run_out_of_luck,
-    )
-    _mild: tuple[Strike, ...] = (_shut_down, _hand_over)
+NETWORK: list[Fault] = [cut_off, slow_then_cut_off, slow_then_cut_off, troubled, troubled, cut_off_and_elector_killed]
+STORE: list[Fault] = [store_frozen, store_refuses, watches_silent, watches_stale]
+MILD: list[Fault] = [shut_down, hand_over, wall_clock_jumps]
+"""What operators and clocks do every day."""

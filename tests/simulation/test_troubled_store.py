@@ -1,0 +1,13 @@
+"""The promise, tried on seeded schedules: a store that refuses, freezes or loses the lease."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.simulation.attempts import check, seeds_of
+
+
+@pytest.mark.parametrize("seeds", seeds_of("store"), ids=lambda seeds: f"{seeds[0]}..{seeds[-1]}")
+def test_no_schedule_breaks_a_promise(seeds: tuple[int, ...]) -> None:
+    """At most one command, whatever fails; `python -m tests.simulation --seed N` shows a failure again."""
+    check(seeds)
