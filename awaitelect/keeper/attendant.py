@@ -15,7 +15,7 @@ from awaitelect.cgroup import Cgroup
 from awaitelect.errors import EXIT_NOT_EXECUTABLE
 from awaitelect.keeper import execution, signals, tree
 from awaitelect.keeper import probe as probes
-from awaitelect.keeper.guard import describe
+from awaitelect.keeper.outcome import describe
 from awaitelect.keeper.shim import close_others
 from awaitelect.protocol import Probe
 from awaitelect.values import Value

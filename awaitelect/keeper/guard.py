@@ -11,10 +11,23 @@ from collections.abc import Callable
 from enum import StrEnum
 
 from awaitelect.core.restart import Backoff, exit_status, is_restarted, is_success
+from awaitelect.keeper.actions import (
+    Abandon,
+    Action,
+    Ask,
+    KillAll,
+    Note,
+    NoteSurvivors,
+    RunHook,
+    Signal,
+    SignalTree,
+    Start,
+    Tell,
+    TellSurvivors,
+)
 from awaitelect.keeper.health import Health
-from awaitelect.keeper.signals import name as signal_name
-from awaitelect.protocol import KILL_LEAD, Ack, CommandSettings, Gone, Grant, Message, Probe, Ready, Shutdown
-from awaitelect.values import Value
+from awaitelect.keeper.outcome import Outcome
+from awaitelect.protocol import KILL_LEAD, Ack, CommandSettings, Gone, Grant, Ready, Shutdown
 
 SWEEP_AGAIN = 0.1
 """Seconds between two sweeps while something that was killed is not gone yet."""
@@ -52,81 +65,11 @@ _STANDINGS = {
 }
 
 
-class Start(Value):
-    """Start the command, unless the grant's `term_by` has passed by the time of the exec."""
-
-    grant: Grant
-
-
-class Signal(Value):
-    """Send a signal to the command's main process, or to its whole group."""
-
-    number: int
-    group: bool = False
-
-
-class SignalTree(Value):
-    """Send a signal to every process of the command."""
-
-    number: int
-
-
-class TellSurvivors(Value):
-    """SIGTERM to whatever the main process has left behind, in its group or not."""
-
-
-class RunHook(Value):
-    """Run a hook; `on_hook_ended` follows, unless it is abandoned."""
-
-    name: str
-    environment: dict[str, str] = {}
-    """Variables over the command's."""
-
-
-class Ask(Value):
-    """Ask the command by a probe; `on_answer` follows, unless it is abandoned."""
-
-    probe: Probe
-
-
-class Abandon(Value):
-    """End what was begun by RunHook or Ask: nobody waits for it any more."""
-
-    name: str
-
-
-class NoteSurvivors(Value):
-    """Tell people, and name what is alive of the command."""
-
-    level: str
-    text: str
-
-
-class KillAll(Value):
-    """SIGKILL to the group and to every descendant, until none is left."""
-
-
-class Tell(Value):
-    """Send a message to the elector."""
-
-    message: Message
-
-
-class Note(Value):
-    """Tell people."""
-
-    level: str
-    text: str
-
-
-Action = Start | Signal | SignalTree | TellSurvivors | RunHook | Ask | Abandon | KillAll | Tell | Note | NoteSurvivors
 SIGKILL, SIGTERM = 9, 15
 DRAIN = "drain"
 """The name under which a stop waits for the traffic to be off."""
 PROBE = "probe"
 """The name under which the one question that is out is abandoned."""
-_CLEAN_SIGNALS = {1, 2, 13, 15}
-"""A service that ends by one of these has ended well, says systemd.service(5): SIGHUP, SIGINT, SIGPIPE, SIGTERM."""
 
 
 class Guard:
@@ -138,16 +81,14 @@ class Guard:
         self.phase = Phase.IDLE
         self.grant: Grant | None = None
         """The newest grant."""
-        self.status: int | None = None
-        """How the command's last run ended: exit code, or minus the signal's number."""
+        self.outcome = Outcome(0.0)
+        """Of the command's last run, or of the one that goes on."""
         self.is_stuck = False
         """Something cannot be killed."""
         self.restarts = 0
         self._backoff = Backoff(settings.backoff, chance)
         self._cause = "deadline"
         self._refused_term = 0
-        self._started_at = 0.0
-        self._ended_at = 0.0
         self._stop_at = 0.0
         self._kill_at = 0.0
         self._alarm_at = 0.0
@@ -160,20 +101,17 @@ class Guard:
         self._stop_signal = settings.stop_signal
         self.last_end = ""
         """How the last run ended, and what we made of that, in words; empty where there was none."""
-        self._refusal = ""
-        """Why the command of this run was never executed."""
         self._limits: dict[str, float] = {}
         """The hooks, and the question, that are out, and until when each may take."""
-        self._failure = ""
-        """Why this run counts as failed, whatever status it ended with."""
-        self._result = ""
-        """SERVICE_RESULT, where the status does not tell it."""
-        self._is_starved = False
-        """The kernel has killed the main process for want of memory."""
         self._is_clean = True
         """Nothing was begun since the last post_stop hook."""
         self._may_clean = True
         """Nobody else may be starting at this very moment."""
+
+    @property
+    def status(self) -> int | None:
+        """How the command's last run ended: exit code, or minus the signal's number."""
+        return self.outcome.status
 
     @property
     def number(self) -> int:
@@ -282,10 +220,15 @@ class Guard:
             self._cause = "shutdown"
             return [*actions, self._stop_by_signal(stop_signal)] if again else actions
         if self.phase == Phase.IDLE:
-            self.status = None  # a follower is told to end: how its command ended in an earlier term is no news
+            self.outcome.status = None  # a follower is told to end: how its command ended in an earlier term is no news
         if self.phase != Phase.ENDED:
             self.phase, self._cause = Phase.ENDED, "shutdown"
         return [*actions, self._gone()]
+
+    def on_missing(self, reason: str, status: int) -> list[Action]:
+        """A program cannot be executed, which is worth this exit status: nothing is ever started."""
+        self.phase, self._cause, self.outcome.status = Phase.ENDED, "shutdown", status
+        return [Note("error", reason), Tell(Shutdown(SIGTERM)), self._gone()]
 
     def on_deadline(self, now: float) -> list[Action]:
         """Stop as if the lease had run out; there is no hope for a newer grant."""
@@ -309,8 +252,9 @@ class Guard:
 
         `survivors`: it left others behind. `starved`: since its start the kernel has killed for want of memory.
         """
-        self.status, self._ended_at, self._is_executed = status, now, False
-        self._is_starved = starved and status == -SIGKILL and self.phase == Phase.RUNNING
+        self.outcome.ended(status, now)
+        self.outcome.is_starved = starved and status == -SIGKILL and self.phase == Phase.RUNNING
+        self._is_executed = False
         if self.phase == Phase.STOPPING and self.settings.kill_mode == "process":
             self._stop_at = now  # nobody has asked the others yet
         actions: list[Action] = []
@@ -322,7 +266,8 @@ class Guard:
     def on_refused(self, reason: str, status: int | None, now: float) -> list[Action]:
         """The command was not started: for `reason`, which is worth the exit status, or too late if that is None."""
         if status is not None:
-            self.status, self._ended_at, self._refusal = status, now, reason
+            self.outcome.ended(status, now)
+            self.outcome.refusal = reason
         if self.phase != Phase.RUNNING:
             return self.on_empty(now)  # it was told to stop before it had begun
         note = Note("warning", f"not started: {reason}") if status is None else Note("error", reason)
@@ -371,8 +316,9 @@ class Guard:
         if name == "pre_start" and self.phase == Phase.STARTING:
             if not failure:
                 return said + (self._execute(now) if self._may_start(now) else self.on_deadline(now))
-            self.status, self._failure, self._result = 1, f"{called} {failure}", "exit-code"
-            self.phase, self._cause, self._stop_at, self._ended_at = Phase.STOPPING, "exited", now, now
+            self.outcome.ended(1, now)
+            self.outcome.failure, self.outcome.result = f"{called} {failure}", "exit-code"
+            self.phase, self._cause, self._stop_at = Phase.STOPPING, "exited", now
             return [*said, TellSurvivors()]
         if name == "post_start" and failure and self.phase == Phase.RUNNING:
             return self._fail(f"{called} {failure}", "exit-code", now)
@@ -392,12 +338,13 @@ class Guard:
             self._is_clean = True
             if self._may_clean and now < self._last_kill_by:
                 self.phase = Phase.CLEANING
-                return self._run("post_stop", now, self._last_kill_by, self._outcome())
+                told = self.outcome.variables(self.settings, self._stop_signal)
+                return self._run("post_stop", now, self._last_kill_by, {"AWAITELECT_STOP_CAUSE": self._cause, **told})
             return [Note("warning", "hooks.post_stop left out: the lease leaves no time"), *self._conclude(now)]
         return self._conclude(now)
 
     def _conclude(self, now: float) -> list[Action]:
-        self.last_end = self._refusal or self._ended()
+        self.last_end = self.outcome.refusal or self.outcome.words
         if self._cause == "exited":
             return self._decide_restart(now)
         if self._cause == "shutdown":
@@ -419,7 +366,7 @@ class Guard:
         if self.phase == Phase.STOPPING and now >= self._kill_by:
             cut = now < self._stop_at + self.settings.stop_timeout
             why = "the lease leaves no more time" if cut else "it has not ended in time"
-            self._result = self._result or "timeout"
+            self.outcome.result = self.outcome.result or "timeout"
             note = Note("warning", f"killing the command {now - self._stop_at:.1f}s after its stop: {why}")
             if self.settings.kill_mode == "process" and self._is_executed and not cut and not self._main_is_killed:
                 self._main_is_killed, self._stop_at = True, now
@@ -462,10 +409,7 @@ class Guard:
     # ------------------------------------------------------------------ starting
 
     def _start(self, now: float) -> list[Action]:
-        self.phase, self._cause, self._started_at = Phase.STARTING, "exited", now
-        self._failure = self._result = self._refusal = ""
-        self._is_starved = False
-        self.status = None
+        self.phase, self._cause, self.outcome = Phase.STARTING, "exited", Outcome(now)
         self._is_clean, self._may_clean = "post_stop" not in self.settings.hooks, True
         if "pre_start" in self.settings.hooks:
             return self._run("pre_start", now)
@@ -473,7 +417,7 @@ class Guard:
 
     def _execute(self, now: float) -> list[Action]:
         assert self.grant is not None
-        self.phase, self._started_at = Phase.RUNNING, now
+        self.phase, self.outcome.started_at = Phase.RUNNING, now
         return [Start(self.grant)]
 
     def _be_ready(self, now: float) -> list[Action]:
@@ -483,7 +427,7 @@ class Guard:
 
     def _fail(self, reason: str, result: str, now: float) -> list[Action]:
         """The command runs, and has to be taken for failed: it is stopped, and what follows is as after a crash."""
-        self._failure, self._result, self._cause = reason, result, "exited"
+        self.outcome.failure, self.outcome.result, self._cause = reason, result, "exited"
         return [Note("error", f"{reason}: stopping the command"), *self._stop(self.settings.stop_signal, True, now)]
 
     def _run(
@@ -551,46 +495,23 @@ class Guard:
         self._alarm_at = now + ALARM_AGAIN
         return [KillAll(), NoteSurvivors("error", text)]
 
-    def _outcome(self) -> dict[str, str]:
-        """How it ended, in the variables that systemd gives to ExecStopPost= (systemd.exec(5))."""
-        status = self.status
-        told = {"AWAITELECT_STOP_CAUSE": self._cause}
-        if status is None:
-            return {**told, "SERVICE_RESULT": self._result or "success"}
-        codes, signals = self.settings.success_exit_codes, {*_CLEAN_SIGNALS, self._stop_signal}
-        is_well = is_success(status, codes) or -status in signals
-        result = self._result or ("success" if is_well else "signal" if status < 0 else "exit-code")
-        return {
-            **told,
-            "SERVICE_RESULT": result,
-            "EXIT_CODE": "killed" if status < 0 else "exited",
-            "EXIT_STATUS": signal_name(-status).removeprefix("SIG") if status < 0 else str(status),
-        }
-
     # ------------------------------------------------------------------ what follows an end
 
-    def _ended(self) -> str:
-        """How this run ended, in words; empty where nothing ran."""
-        if self._failure or self.status is None:
-            return self._failure
-        how = "was killed for want of memory (oom_kill of its cgroup rose)" if self._is_starved else ""
-        return f"the command {how or describe(self.status)} after {self._ended_at - self._started_at:.1f}s"
-
     def _decide_restart(self, now: float) -> list[Action]:
-        status = self.status if self.status is not None else 0
+        outcome, status = self.outcome, self.status if self.status is not None else 0
         policy, codes = self.settings.restart_policy, self.settings.success_exit_codes
-        ended = self._ended()
-        well = is_success(status, codes) and not self._failure
-        if self._failure:
-            self.status = 1  # how it has ended when it was told to stop tells nothing
-        if policy == "never" or not (self._failure or is_restarted(policy, status, codes)):
+        ended = outcome.words
+        well = is_success(status, codes) and not outcome.failure
+        if outcome.failure:
+            outcome.status = 1  # how it has ended when it was told to stop tells nothing
+        if policy == "never" or not (outcome.failure or is_restarted(policy, status, codes)):
             self.phase, self._cause = Phase.ENDED, "finished"
             return [Note("info" if well else "error", ended), self._gone()]
         if well:
             pause = self.settings.backoff.initial
             count = ""
         else:
-            pause = self._backoff.failed(self._ended_at - self._started_at)
+            pause = self._backoff.failed(outcome.lasted)
             count = f" ({self._backoff.failures} of {self.settings.max_restarts})"
             if self._backoff.failures > self.settings.max_restarts:
                 return self._give_up(ended)
@@ -621,8 +542,3 @@ class Guard:
     def _gone(self) -> Action:
         status = None if self.status is None else exit_status(self.status)
         return Tell(Gone(self.number, self._cause, status))
-
-
-def describe(status: int) -> str:
-    """How a process ended, in words: `exited with 3`, `was killed by signal 9`."""
-    return f"was killed by signal {-status}" if status < 0 else f"exited with {status}"

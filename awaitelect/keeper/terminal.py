@@ -13,6 +13,8 @@ class Terminal:
     def __init__(self, job: int | None = None) -> None:
         """`job`: the pid of the process that a shell suspends and resumes in our place."""
         self.job = job
+        self.is_suspended = False
+        """The command was stopped on it, and the shell's job with it."""
         self._own = os.getpgrp()
         self._home = os.getpgid(job) if job else self._own
         self._modes: list[Any] | None = None
@@ -54,6 +56,7 @@ class Terminal:
 
     def take_from(self, group: int) -> None:
         """That group is gone: what is typed comes to us again."""
+        self.is_suspended = False
         try:
             if self.is_there and os.tcgetpgrp(0) == group:
                 os.tcsetpgrp(0, self._home)

@@ -96,7 +96,7 @@ _ALWAYS = {
     "AWAITELECT_LOG_LEVEL": "error",
 }
 _UNREADY = (
-    "from awaitelect.keeper.loop import Keeper; Keeper._prepare = lambda self: None; "
+    "from awaitelect.keeper.supervision import Supervision; Supervision.prepare = lambda self: None; "
     "from awaitelect.cli import main; main()"
 )
 """awaitelect without a process that waits ready."""

@@ -408,6 +408,14 @@ def test_a_follower_that_is_told_to_end_does_not_give_the_status_of_an_earlier_t
     assert it.status is None
 
 
+def test_a_missing_program_ends_it_all_with_its_status() -> None:
+    """Before anything is contended for; nothing is started, whatever is granted."""
+    it = guard()
+    assert words(it.on_missing("no such file", 127)) == ["shutdown 15", "gone 0 shutdown 127"]
+    assert words(it.on_grant(grant(), 1)) == ["gone 1 shutdown 127"]
+    assert it.status == 127
+
+
 # ---------------------------------------------------------------- the command's own end
 
 

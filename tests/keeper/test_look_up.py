@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from awaitelect.errors import EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND
-from awaitelect.keeper.command import look_up
+from awaitelect.keeper.look_up import look_up
 from awaitelect.protocol import CommandSettings
 
 
