@@ -16,11 +16,11 @@ from typing import Any
 from awaitelect.config import rules
 from awaitelect.config.model import LEAVES, Leaf, Settings
 from awaitelect.config.process_kinds import signal_name
+from awaitelect.readme import Block
 from awaitelect.values import Value
 
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMA = "conf/awaitelect.schema.json"
-BEGIN, END = "<!-- settings:begin -->", "<!-- settings:end -->"
 
 
 @cache
@@ -103,11 +103,9 @@ def schema_text() -> str:
     return json.dumps(schema(), indent=2, ensure_ascii=False) + "\n"
 
 
-def with_table(readme: str) -> str:
-    """A README with the present table between its two marks; unchanged where it does not have them."""
-    before, begin, rest = readme.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    return f"{before}{begin}\n\n{settings_table()}\n\n{end}{after}" if begin and end else readme
+def block() -> Block:
+    """The table's of the README."""
+    return Block("settings", settings_table())
 
 
 def main(arguments: list[str]) -> int:
@@ -118,7 +116,7 @@ def main(arguments: list[str]) -> int:
     (ROOT / SCHEMA).write_text(schema_text(), encoding="utf-8")
     readme = ROOT / "README.md"
     if readme.exists():
-        readme.write_text(with_table(readme.read_text(encoding="utf-8")), encoding="utf-8")
+        block().put_into(readme)
     return 0
 
 

@@ -8,12 +8,8 @@ Not imported at run time. Rows that change nothing are left out: a diagram of wh
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 from awaitelect.core.machine import FOLLOWER, TABLE, TERMINATED, State
-
-BEGIN, END = "<!-- diagram:begin -->", "<!-- diagram:end -->"
+from awaitelect.readme import Block
 
 
 def diagram() -> str:
@@ -28,25 +24,9 @@ def diagram() -> str:
     return "\n".join([*lines, f"    {TERMINATED} --> [*]"])
 
 
-def block() -> str:
-    """What stands between the two marks, the marks included."""
-    return f"{BEGIN}\n\n```mermaid\n{diagram()}\n```\n\n{END}"
-
-
-def block_in(text: str) -> str:
-    """The block as it stands in `text`. Raises ValueError where a mark is missing."""
-    start = text.index(BEGIN)
-    return text[start : text.index(END, start) + len(END)]
-
-
-def write(path: Path) -> None:
-    """Put the diagram of today into the file. Raises OSError, and ValueError where a mark is missing."""
-    text = path.read_text(encoding="utf-8")
-    path.write_text(text.replace(block_in(text), block()), encoding="utf-8")
+BLOCK = Block("diagram", f"```mermaid\n{diagram()}\n```")
+"""Of the README."""
 
 
 if __name__ == "__main__":
-    if "--write" in sys.argv[1:]:
-        write(Path("README.md"))
-    else:
-        sys.stdout.write(diagram() + "\n")
+    BLOCK.main()

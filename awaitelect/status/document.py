@@ -8,12 +8,8 @@ Not imported at run time.
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
+from awaitelect.readme import Block
 from awaitelect.status.metrics import METRICS
-
-BEGIN, END = "<!-- metrics:begin -->", "<!-- metrics:end -->"
 
 
 def table() -> str:
@@ -25,25 +21,9 @@ def table() -> str:
     return "\n".join(rows)
 
 
-def block() -> str:
-    """What stands between the two marks, the marks included."""
-    return f"{BEGIN}\n\n{table()}\n\n{END}"
-
-
-def block_in(text: str) -> str:
-    """The block as it stands in `text`. Raises ValueError where a mark is missing."""
-    start = text.index(BEGIN)
-    return text[start : text.index(END, start) + len(END)]
-
-
-def write(path: Path) -> None:
-    """Put the list of today into the file. Raises OSError, and ValueError where a mark is missing."""
-    text = path.read_text(encoding="utf-8")
-    path.write_text(text.replace(block_in(text), block()), encoding="utf-8")
+BLOCK = Block("metrics", table())
+"""Of the README."""
 
 
 if __name__ == "__main__":
-    if "--write" in sys.argv[1:]:
-        write(Path("README.md"))
-    else:
-        sys.stdout.write(table() + "\n")
+    BLOCK.main()

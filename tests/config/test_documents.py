@@ -63,7 +63,7 @@ def test_generated_files_are_fresh() -> None:
     assert (document.ROOT / document.SCHEMA).read_text() == document.schema_text()
     readme = document.ROOT / "README.md"
     if readme.exists():
-        assert readme.read_text() == document.with_table(readme.read_text())
+        assert document.block().found_in(readme.read_text()) == document.block().text
 
 
 def test_every_setting_is_in_the_table_with_a_meaning() -> None:
