@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 import pytest
 
 from tests.e2e.instances import MARK, children_of, eventually
+from tests.e2e.locks import Proxy
 from tests.envtest import ControlPlane
 
 T = TypeVar("T")
@@ -130,7 +131,7 @@ class Pod:
         """Of its PID 1, as we see it."""
         inside(self.pid, _bring_up)
         server = inside(self.pid, lambda: socket.create_server(("127.0.0.1", 6443)))
-        self._api_server = _ApiServer(server, cluster.port)
+        self._api_server = Proxy(cluster.port, server)
         os.write(go, b"\n")
         os.close(go)
 
@@ -177,49 +178,6 @@ class Pod:
         self._process.kill()
         self._process.wait()
         self._api_server.close()
-
-
-class _ApiServer:
-    """The API server's address inside a pod."""
-
-    def __init__(self, server: socket.socket, port: int) -> None:
-        """`server` listens in the pod's network namespace; `port` is the API server's in ours."""
-        self._server, self._port = server, port
-        self._ends: list[socket.socket] = []
-        self._threads = [threading.Thread(target=self._accept, daemon=True)]
-        self._threads[0].start()
-
-    def close(self) -> None:
-        self._server.shutdown(socket.SHUT_RDWR)
-        self._threads[0].join()
-        self._server.close()
-        for one in self._ends:
-            with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads[1:]:
-            thread.join()
-        for one in self._ends:
-            one.close()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._server.accept()
-            except OSError:
-                return
-            target = socket.create_connection(("127.0.0.1", self._port))
-            self._ends += [client, target]
-            for source, sink in ((client, target), (target, client)):
-                self._threads.append(threading.Thread(target=_forward, args=(source, sink), daemon=True))
-                self._threads[-1].start()
-
-
-def _forward(source: socket.socket, sink: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        while content := source.recv(65536):
-            sink.sendall(content)
-    with contextlib.suppress(OSError):
-        sink.shutdown(socket.SHUT_WR)
 
 
 def _bring_up() -> None:

@@ -157,13 +157,14 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
 class Proxy:
     """Forwards TCP connections to a port of this machine, while `is_open`."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, server: socket.socket | None = None) -> None:
+        """`server` is where it listens, in another network namespace perhaps; None: on a free port of ours."""
         self.is_open = threading.Event()
         self.is_open.set()
         self.holds = threading.Event()
         """Something has come that waits until it is open."""
         self._target = port
-        self._server = socket.create_server(("127.0.0.1", 0))
+        self._server = server or socket.create_server(("127.0.0.1", 0))
         self.port = int(self._server.getsockname()[1])
         self._connections: list[socket.socket] = []
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
