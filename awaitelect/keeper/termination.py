@@ -87,6 +87,7 @@ class Termination:
 
     @property
     def _is_wanted(self) -> bool:
+        """That of Kubernetes only where it was when we began: elsewhere nothing appears in /dev."""
         return self._before is not None or self._path != TERMINATION_LOG
 
     def _write(self, content: bytes) -> None:
@@ -95,8 +96,7 @@ class Termination:
         if _state(self._path) != self._before:
             self._log.debug(f"the command has left a termination message of its own in {self._path!r}")
             return
-        create = os.O_CREAT if self._path != TERMINATION_LOG else 0
-        fd = os.open(self._path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC | create, 0o644)
+        fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, 0o644)
         try:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
                 raise OSError(None, "it is not a regular file")
