@@ -28,6 +28,9 @@ class Notices:
     def fileno(self) -> int:
         return self._socket.fileno()
 
+    def close(self) -> None:
+        self._socket.close()
+
     def take(self, uid: int) -> Iterator[dict[str, str]]:
         """What has been said since the last call by processes of this user or of root, a notice each."""
         while True:

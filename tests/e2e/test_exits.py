@@ -209,7 +209,7 @@ def test_hundreds_of_restarts_leave_no_open_file_and_no_zombie(fleet: Fleet, fil
     one = fleet.start("one", file_lock, command=["false"], settings=settings)
     one.says("starting it again", 20)
     before = open_files(one.pid)
-    one.says("starting it again", 320)
+    one.says("starting it again", 320, patience=120)
     assert open_files(one.pid) <= before + 6, "a run in flight has a few"
     eventually(lambda: not any(state_of(pid) == "Z" for pid in children_of(one.pid)), "no zombie is left")
     assert len(children_of(one.pid)) <= 4

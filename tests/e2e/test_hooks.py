@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from awaitelect import cgroup
 from awaitelect.protocol import MARK
 from tests.e2e.instances import Fleet, Instance, children_of, eventually, is_alive
 from tests.e2e.locks import Lock
+from tests.guard.places import end_each_elector
 
 
 def carriers_of(keeper: int) -> list[int]:
@@ -165,17 +167,21 @@ def test_the_stop_signal_waits_for_the_hook_before_it(fleet: Fleet, file_lock: L
 
 
 def test_no_hook_outlives_the_lease(fleet: Fleet, file_lock: Lock, tmp_path: Path) -> None:
-    """S9: the elector is stopped for good; hooks that hang delay neither deadline, and another one leads in time."""
+    """S9: no elector lives to renew it; hooks that hang delay neither deadline, and another one leads in time."""
     notes = tmp_path / "notes"
     hang = "trap '' TERM; while :; do sleep 1000; done"
     hooks = {name: noting(notes, f"{name} MYPID=$$", hang) for name in ("pre_stop", "post_stop")}
-    settings = {"hooks": {**hooks, "timeout": "60s"}, "stop": {"timeout": "60s"}}
+    settings = {
+        "election": {"lease_duration": 6},  # what is left after the deadline is enough for a hook to begin
+        "hooks": {**hooks, "timeout": "60s"},
+        "stop": {"timeout": "60s"},
+    }
     one = fleet.start("one", file_lock, "ignore=SIGTERM", settings=settings)
     command = one.started()
-    os.kill(one.elector, signal.SIGSTOP)
     other = fleet.start("other", file_lock)
+    other.follows()
+    end_each_elector(one, lambda: other.entries("start"))
     pid = int(told(one, notes, "pre_stop")["MYPID"])
-    other.started()
     assert not is_alive(command.pid)
     assert not is_alive(pid)
 
@@ -256,11 +262,18 @@ def test_an_elector_that_is_killed_during_a_hook_is_replaced_and_the_start_goes_
 
 
 @pytest.mark.skipif(not cgroup.place("x"), reason="no cgroup of version 2 is in sight")
-def test_what_a_hook_hides_is_found_in_its_cgroup(fleet: Fleet, file_lock: Lock, tmp_path: Path) -> None:
+@pytest.mark.parametrize("who", ["hook", "probe"])
+def test_what_a_hook_or_a_probe_hides_is_found_in_its_cgroup(
+    fleet: Fleet, file_lock: Lock, tmp_path: Path, who: str
+) -> None:
     """A daemon without our mark, in a session of its own, and no keeper that could have been its parent."""
     notes = tmp_path / "pid"
     hidden = f"setsid env -i /bin/sh -c 'echo $$ > {notes}; exec sleep 1000' > /dev/null 2>&1 < /dev/null &"
-    one = fleet.start("one", file_lock, settings={"hooks": {"pre_start": ["/bin/sh", "-c", hidden]}})
+    program = ["/bin/sh", "-c", hidden]
+    settings: dict[str, Any] = {"hooks": {"pre_start": program}}
+    if who == "probe":
+        settings = {"start": {"ready": "probe", "probe": {"exec": {"command": program}}}}
+    one = fleet.start("one", file_lock, settings=settings)
     one.started()
     pid = int(eventually(lambda: notes.exists() and notes.read_text(), "the daemon"))
     os.kill(one.pid, signal.SIGKILL)

@@ -295,6 +295,39 @@ def test_a_stop_at_any_moment_is_heard(fleet: Fleet, file_lock: Lock, place: str
     assert deaf < 0.060
 
 
+STOPPED_AT = (
+    "import os, signal, sys; module = sys.argv.pop(1)\n"
+    "class Finder:\n"
+    "    def find_spec(self, name, *_):\n"
+    "        if name == module:\n"
+    "            os.write(2, b'importing it\\n'); os.kill(os.getpid(), signal.SIGTERM)\n"
+    "sys.meta_path.insert(0, Finder())\n"
+    "from awaitelect.cli import main; main()\n"
+)
+"""Runs the program and has it stopped at the moment when it imports the module that its first argument names."""
+
+
+@pytest.mark.parametrize("place", ["child", "init"])
+@pytest.mark.parametrize("module", ["argparse", "awaitelect.keeper.launch", "awaitelect.keeper.loop", "_json"])
+def test_a_stop_while_something_is_imported_is_heard(tmp_path: Path, place: str, module: str) -> None:
+    """P13: the first instruction blocks all signals. Without that a child dies of it, and a PID 1 never hears it.
+
+    A child that dies so leaves the elector behind that it has launched.
+    """
+    lock = f"file:{tmp_path}/lease"
+    words = [sys.executable, "-c", STOPPED_AT, module, "--lock", lock, "--log-level", "debug", "--", "sleep", "1000"]
+    with subprocess.Popen(
+        [*prefix_of(place), *words], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as one:
+        try:
+            _, said = one.communicate(timeout=PATIENCE)
+        finally:
+            one.kill()
+    assert "importing it" in said
+    assert "SIGTERM: shutting down" in said
+    assert one.returncode == 0
+
+
 # ---------------------------------------------------------------------- what is left behind
 
 
@@ -476,10 +509,23 @@ def test_what_the_command_inherits_is_the_same_at_each_start(fleet: Fleet, file_
     assert f"SigIgn:\t{sum(1 << (number - 1) for number in hidden):016x}" in runs[0]
 
 
-def test_an_elector_that_cannot_be_started_is_given_up(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        ("/no/such/python", "/no/such/python: No such file"),
+        ("/bin/false", "the elector exited with 1, 3 times in a row before it could begin: giving up"),
+    ],
+)
+def test_three_electors_that_cannot_begin_are_enough(tmp_path: Path, program: str, said: str) -> None:
     """Nothing is held and nothing runs: whoever started us has to know, and not wait for ever."""
-    gone = "import sys; sys.executable = '/no/such/python'; from awaitelect.cli import main; main()"
-    words = [sys.executable, "-c", gone, "--lock", f"file:{tmp_path}/unused", "--", "true"]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+    started = tmp_path / "started"
+    counted = tmp_path / "python"
+    counted.write_text(f"#!/bin/sh\necho >> {started}\nexec {program}\n")
+    counted.chmod(0o755)
+    elector = counted if program == "/bin/false" else program
+    begin = f"import sys; sys.executable = '{elector}'; from awaitelect.cli import main; main()"
+    words = [sys.executable, "-c", begin, "--lock", f"file:{tmp_path}/unused", "--", "true"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE, stdin=subprocess.DEVNULL)
     assert done.returncode == 70
-    assert "/no/such/python: No such file" in done.stderr
+    assert said in done.stderr
+    assert not started.exists() or started.read_text() == "\n" * 3

@@ -180,17 +180,30 @@ def test_after_all_dates_have_passed_nothing_is_asked_to_stop_any_more(what: str
 
 
 def test_a_stop_waits_for_the_traffic_to_be_off() -> None:
-    """But never longer than a quarter of its time; and one that was not ready gets no traffic."""
+    """Requests that are under way are finished; what comes first ends the wait: the word, or the time for it."""
     it = running(drain_timeout=1)
     assert words(it.on_shutdown(15, 3)) == ["shutdown 15", "not ready", "abandon post_start"]
+    assert it.wake_at == 4
     assert words(it.on_drained(3.1)) == ["run pre_stop"]
     assert it.on_drained(3.2) == []
 
+    it = running(drain_timeout=1)
+    it.on_shutdown(15, 3)
+    assert words(it.on_wake(3.9)) == []
+    assert words(it.on_wake(4)) == ["run pre_stop"]
+    assert it.on_drained(4.1) == []
+
+
+def test_a_stop_waits_for_the_traffic_a_quarter_of_its_time_at_most() -> None:
+    """What a lost lease leaves is the command's above all."""
     it = running(drain_timeout=100)
     it.on_wake(10)
     assert it.wake_at == pytest.approx(10 + (14 - KILL_LEAD - 10) / 4)
     assert words(it.on_wake(it.wake_at)) == ["run pre_stop"]
 
+
+def test_no_stop_waits_for_the_traffic_of_a_command_that_was_never_ready() -> None:
+    """It has got none."""
     it = running(drain_timeout=1, ready="notify", hooks={"pre_start": ["x"]})
     assert words(it.on_shutdown(15, 3)) == ["shutdown 15", "signal 15"]
 
