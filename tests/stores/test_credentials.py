@@ -405,9 +405,10 @@ echo run >>{tmp_path}/runs; {failure}"""
 
 async def test_no_request_waits_for_a_plugin_while_there_is_a_credential(tmp_path: Path) -> None:
     """It may hang for longer than a lease lasts."""
-    ends = (datetime.now(UTC) + timedelta(seconds=0.1)).isoformat()
-    first = credential(token="T1", expirationTimestamp=ends)
-    script = f"""test -e {tmp_path}/ran || {{ touch {tmp_path}/ran; echo '{first}'; exit; }}
+    # Counted from when it is said: one that has ended by then is not replaced for that.
+    first = credential(token="T1", expirationTimestamp="ENDS")
+    ends = "$(date -u -d '+2 seconds' +%Y-%m-%dT%H:%M:%SZ)"
+    script = f"""test -e {tmp_path}/ran || {{ touch {tmp_path}/ran; echo '{first}' | sed "s/ENDS/{ends}/"; exit; }}
 touch {tmp_path}/hangs; sleep 100"""
     async with scripted(only("T1")) as server:
         config = server.kubeconfig(tmp_path / "kc", plugin(tmp_path / "plugin", script))

@@ -193,6 +193,22 @@ async def test_a_half_open_connection_costs_one_call(
         assert (await store.update(last, changed(HELD, holder="c"), T)).record.holder == "c"
 
 
+async def test_a_time_out_gives_up_the_idle_connections_too(
+    kubernetes: Any, cluster: ControlPlane, tmp_path: Path
+) -> None:
+    """What has forgotten one has forgotten the others: else each of them would cost another time-out."""
+    async with stalling(cluster.port) as proxy:
+        config = cluster.kubeconfig(tmp_path / "proxied", server=f"https://127.0.0.1:{proxy.port}")
+        store = await kubernetes.store(kubeconfig=config)
+        await asyncio.gather(*(store.read(T) for _ in range(3)))
+        assert proxy.connections == 3
+        proxy.stall()
+        with pytest.raises(StoreUnavailable, match="no answer"):
+            await store.read(0.5)
+        assert await store.read(T) == ABSENT
+        assert proxy.connections == 4
+
+
 async def test_exactly_the_documented_rights_are_enough(
     kubernetes: Any, cluster: ControlPlane, tmp_path: Path, changes: Watch
 ) -> None:
