@@ -10,9 +10,10 @@ from awaitelect import protocol
 from awaitelect.core.restart import exit_status
 from awaitelect.errors import EXIT_CONFIG
 from awaitelect.keeper import guard as guards
+from awaitelect.keeper.dialogue import PATIENCE_SHARE, PATIENCE_SLACK
 from awaitelect.keeper.elector import Elector as ElectorSide
 from awaitelect.keeper.guard import Guard, Phase
-from awaitelect.keeper.loop import ELECTOR_TIME, PATIENCE_SHARE, PATIENCE_SLACK
+from awaitelect.keeper.loop import ELECTOR_TIME
 from awaitelect.keeper.shim import PATIENCE as EYES_PATIENCE
 from awaitelect.protocol import BackoffSettings, CommandSettings, Grant, Probe
 from tests.simulation.machines import Node, Process
