@@ -136,7 +136,8 @@ def test_rule_3_the_keeper_starts_nothing_after_term_by(keeper: KeeperAlone) -> 
     """A grant that is late is answered, and used for nothing."""
     keeper.says(Settings(keeper.settings()))
     keeper.grant(1, lasts=-0.001)
-    assert keeper.hears(Gone).number == 1
+    refused = keeper.hears_any()
+    assert isinstance(refused, Gone) and refused.number == 1, "no order is given to start it"
     keeper.grant(2)
     assert keeper.hears(Ack).number == 2
     eventually(lambda: keeper.entries("start"), "the next one is used")
@@ -165,11 +166,11 @@ def test_rule_3_the_shim_reads_the_clock_just_before_the_exec(keeper: KeeperAlon
 
 def test_rule_3_the_keeper_ends_a_shim_that_has_not_followed_its_order_in_time(keeper: KeeperAlone) -> None:
     """One that somebody has stopped would look at the clock only when it goes on; until then nothing is gone."""
-    keeper.says(Settings(keeper.settings()))
+    keeper.says(Settings(keeper.settings(stop_timeout=1000.0)))
     shim = keeper.shim
     stop(shim)
     ended = Watched(shim)
-    keeper.grant(1, lasts=1.5)
+    keeper.grant(1, lasts=1.5, grace=1000.0)
     assert keeper.hears(Ack).number == 1
     assert keeper.hears(Gone).number == 1
     ended.wait()
