@@ -216,7 +216,7 @@ class Guard:
             self._cause = "shutdown"
             return actions + self._stop(stop_signal, True, now)
         if self.is_alive:
-            again = self._cause == "shutdown" and self.phase == Phase.STOPPING
+            again = self._cause == "shutdown" and self.phase == Phase.STOPPING and now < self._last_kill_by
             self._cause = "shutdown"
             return [*actions, self._stop_by_signal(stop_signal)] if again else actions
         if self.phase == Phase.IDLE:
@@ -261,7 +261,7 @@ class Guard:
         if self.phase == Phase.RUNNING:
             actions = self._leave_running()
             self.phase, self._cause, self._stop_at = Phase.STOPPING, "exited", now
-        return [*actions, TellSurvivors()] if survivors and self.phase == Phase.STOPPING else actions
+        return actions + self._tell_survivors(now) if survivors and self.phase == Phase.STOPPING else actions
 
     def on_refused(self, reason: str, status: int | None, now: float) -> list[Action]:
         """The command was not started: for `reason`, which is worth the exit status, or too late if that is None."""
@@ -275,7 +275,7 @@ class Guard:
         if "pre_start" not in self.settings.hooks:
             return [note, *self.on_empty(now)]
         self.phase, self._stop_at = Phase.STOPPING, now  # that hook may have left something behind
-        return [note, TellSurvivors()]
+        return [note, *self._tell_survivors(now)]
 
     def on_notified(self, now: float) -> list[Action]:
         """The command says that it is ready."""
@@ -319,13 +319,15 @@ class Guard:
             self.outcome.ended(1, now)
             self.outcome.failure, self.outcome.result = f"{called} {failure}", "exit-code"
             self.phase, self._cause, self._stop_at = Phase.STOPPING, "exited", now
-            return [*said, TellSurvivors()]
+            return said + self._tell_survivors(now)
         if name == "post_start" and failure and self.phase == Phase.RUNNING:
             return self._fail(f"{called} {failure}", "exit-code", now)
         if name == "pre_stop" and self.phase == Phase.STOPPING:
-            return said + (self._ask_to_stop(now) if self._is_executed else [TellSurvivors()])
+            return said + (self._ask_to_stop(now) if self._is_executed else self._tell_survivors(now))
         if name == "stop" and self.phase == Phase.STOPPING:
-            return said + ([self._stop_by_signal(self._stop_signal)] if self._is_executed else [TellSurvivors()])
+            if not self._is_executed or now >= self._last_kill_by:
+                return said + self._tell_survivors(now)
+            return [*said, self._stop_by_signal(self._stop_signal)]
         if name == "post_stop" and self.phase == Phase.CLEANING:
             return said + self._kill(now)  # whatever it has left behind
         return said
@@ -422,7 +424,8 @@ class Guard:
 
     def _be_ready(self, now: float) -> list[Action]:
         said = [] if self.settings.ready == "exec" else [Note("info", "the command is ready")]
-        hook = self._run("post_start", now) if "post_start" in self.settings.hooks else []
+        is_late = self.grant is None or now >= self.grant.term_by  # and about to be stopped
+        hook = self._run("post_start", now) if "post_start" in self.settings.hooks and not is_late else []
         return [*said, Tell(Ready()), *hook]
 
     def _fail(self, reason: str, result: str, now: float) -> list[Action]:
@@ -463,15 +466,22 @@ class Guard:
         return actions + self._begin_stop(now)
 
     def _begin_stop(self, now: float) -> list[Action]:
+        if now >= self._last_kill_by:  # we were stopped ourselves since: no hook is run, and nobody is woken up
+            return self._kill(now)
         if self._is_executed and "pre_stop" in self.settings.hooks:
             half = now + (self._kill_by - now) / 2  # the other one is the command's
             return self._run("pre_stop", now, half, {"AWAITELECT_STOP_CAUSE": self._cause})
         return self._ask_to_stop(now)
 
     def _ask_to_stop(self, now: float) -> list[Action]:
+        if now >= self._last_kill_by:
+            return self._kill(now)
         if self._is_executed and "stop" in self.settings.hooks:
             return self._run("stop", now, now + (self._kill_by - now) * 0.75)
         return [self._stop_by_signal(self._stop_signal)]
+
+    def _tell_survivors(self, now: float) -> list[Action]:
+        return [TellSurvivors()] if now < self._last_kill_by else self._kill(now)
 
     def _stop_by_signal(self, number: int) -> Action:
         if self.settings.kill_mode == "tree":

@@ -179,6 +179,35 @@ def test_after_all_dates_have_passed_nothing_is_asked_to_stop_any_more(what: str
     assert words(told) == ["not ready", "kill all"]
 
 
+@pytest.mark.parametrize("what", ["drained", "pre_stop", "stop", "exit", "second signal"])
+def test_what_is_heard_of_a_stop_after_the_last_date_has_nothing_begun_and_nobody_woken_up(what: str) -> None:
+    """The keeper was stopped itself, and another instance has begun: no hook, and no SIGCONT behind a stop signal."""
+    late = 14 - KILL_LEAD
+    hooks = {"pre_stop": ["x"], "stop": ["x"]} if what in ("pre_stop", "stop") else {}
+    it = guard(hooks=hooks, drain_timeout=2.0 if what == "drained" else 0.0)
+    it.on_grant(grant(), 0)
+    it.on_executed(0)
+    it.on_shutdown(15, 5)
+    if what == "drained":
+        assert words(it.on_drained(late)) == ["kill all"]
+    elif what == "pre_stop":
+        assert words(it.on_hook_ended("pre_stop", "", late)) == ["kill all"]
+    elif what == "stop":
+        assert words(it.on_hook_ended("pre_stop", "", 6)) == ["run stop"]
+        assert words(it.on_hook_ended("stop", "", late)) == ["kill all"]
+    elif what == "exit":
+        assert words(it.on_exited(-15, True, late)) == ["kill all"]
+    else:
+        assert words(it.on_shutdown(15, late)) == ["shutdown 15"]
+
+
+def test_a_command_that_gets_ready_after_its_time_is_over_has_no_hook_begun() -> None:
+    """It is about to be stopped."""
+    it = guard(hooks={"post_start": ["x"]})
+    it.on_grant(grant(), 0)
+    assert "run post_start" not in words(it.on_executed(10))
+
+
 def test_a_stop_waits_for_the_traffic_to_be_off() -> None:
     """Requests that are under way are finished; what comes first ends the wait: the word, or the time for it."""
     it = running(drain_timeout=1)
