@@ -255,7 +255,8 @@ async def test_keys_inside_a_kubeconfig_never_reach_the_disk(
         ({}, {"server": "127.0.0.1:6443"}, "the server's address"),
         ({}, {"proxy_url": "socks5://127.0.0.1:1080"}, "cannot use proxy-url"),
         ({"tokenFile": "/no/such/token"}, {}, "/no/such/token"),
-        ({"tokenFile": "/dev/null"}, {}, r"token.*empty|empty.*token"),
+        ({"tokenFile": "empty"}, {}, r"token.*empty|empty.*token"),
+        ({"tokenFile": "/dev/null"}, {}, "/dev/null: it is no regular file"),
         ({"token": "  \n"}, {}, "the token: it is empty"),
         ({"client-key-data": "&&&", "client-certificate-data": "§"}, {}, "client-certificate-data is not base64"),
         ({"exec": {"apiVersion": "v1", "command": "no-such-plugin"}}, {}, "no program no-such-plugin"),
@@ -266,6 +267,7 @@ async def test_what_cannot_work_is_said_at_once(
     tmp_path: Path, user: dict[str, Any], known: dict[str, Any], match: str
 ) -> None:
     """A mistake in the file, and not something that gets better by waiting."""
+    (tmp_path / "empty").touch()
     with pytest.raises(ConfigError, match=match):
         await KubernetesStore.connect("x", None, write(tmp_path / "kc", user, **known))
 
