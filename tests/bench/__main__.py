@@ -21,9 +21,10 @@ from tests.bench.crowd import CROWD_MEASURES
 from tests.bench.figures import Row, table
 from tests.bench.measures import MEASURES, Bench
 from tests.bench.peers import PEER_MEASURES
+from tests.bench.routing import ROUTING_MEASURES
 from tests.envtest import assets
 
-ALL = MEASURES | PEER_MEASURES | CROWD_MEASURES
+ALL = MEASURES | PEER_MEASURES | ROUTING_MEASURES | CROWD_MEASURES
 
 
 def main() -> int:
