@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from tests.envtest import ControlPlane, assets
 
@@ -24,7 +24,12 @@ def cluster() -> Iterator[ControlPlane]:
 # The same examples in every run, so that a run that fails fails again; new ones, and more of them, with
 # HYPOTHESIS_PROFILE=long. How long one takes tells of the machine.
 settings.register_profile(
-    "normal", derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)
+    "normal",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    phases=(Phase.explicit, Phase.generate, Phase.shrink),
+    suppress_health_check=list(HealthCheck),
 )
 settings.register_profile("long", settings.get_profile("normal"), derandomize=False, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "normal"))

@@ -21,7 +21,7 @@ WORDS = st.sampled_from(
 ) | st.text(max_size=4)  # fmt: skip
 
 
-@examples(300)
+@examples(150)
 @given(st.lists(WORDS, max_size=6))
 @example(["--config", "--"])
 @example(["--identity", "\udcff", "--", "sh"])

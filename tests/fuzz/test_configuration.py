@@ -80,7 +80,7 @@ def attempt(options: dict[str, str], command: list[str], environ: dict[str, str]
     return []
 
 
-@examples(100)
+@examples(80)
 @given(options=OPTIONS, command=st.lists(st.text(max_size=5) | RAW, max_size=2), environ=ENVIRONS)
 @example(
     {}, ["a"], {"AWAITELECT_LOCK_NAME": "a", "K8S_AWAIT_ELECTION_ENABLED": "", "AWAITELECT_ENV": '{"A": "\udcff"}'}
@@ -97,7 +97,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("fuzz") / "a.yaml"
 
 
-@examples(60)
+@examples(40)
 @given(tree=st.dictionaries(st.sampled_from(WORDS), TREES, max_size=6))
 def test_no_tree_of_values_breaks_it(path: Path, tree: dict[str, Any]) -> None:
     """JSON is YAML, so any tree can be said."""
@@ -105,7 +105,7 @@ def test_no_tree_of_values_breaks_it(path: Path, tree: dict[str, Any]) -> None:
     attempt({"config": str(path), "lock": "file:/x"}, ["a"], {})
 
 
-@examples(200)
+@examples(120)
 @given(keyed=KEYED)
 def test_no_odd_value_of_a_known_key_breaks_it(path: Path, keyed: dict[str, str]) -> None:
     """Near the schema is where people make their mistakes. What is refused is told with the line that it stands in."""
@@ -132,7 +132,7 @@ def _lines(section: dict[str, Any], indent: str) -> str:
     return "".join(lines)
 
 
-@examples(200)
+@examples(100)
 @given(text=YAML_BITS)
 def test_no_text_breaks_it(path: Path, text: str) -> None:
     """Half-written files happen."""

@@ -106,7 +106,7 @@ async def _read(source: AccessSource) -> str:
     return ""
 
 
-@examples(60)
+@examples(50)
 @given(kubeconfigs())
 @example({"current-context": "c", "contexts": 5})
 async def test_no_kubeconfig_breaks_it(folder: Path, config: Any) -> None:
@@ -117,7 +117,7 @@ async def test_no_kubeconfig_breaks_it(folder: Path, config: Any) -> None:
     assert not said or "cannot" in said
 
 
-@examples(60)
+@examples(20)
 @given(st.binary(max_size=80) | st.text("{}[]:,-&*!|> \n\tab'\"", max_size=60).map(str.encode))
 @example(b"[" * 5000)
 @example(b"a: &a [*a]")

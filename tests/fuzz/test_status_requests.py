@@ -51,7 +51,7 @@ def _snapshot() -> Snapshot:
     return Snapshot("follower", "file:/x", "me", 'other"\n', 15.0, None, has_seen_lease=True)
 
 
-@examples(120)
+@examples(70)
 @given(st.lists(requests() | st.binary(min_size=1, max_size=100), min_size=1, max_size=4))
 @example([b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"])
 @example([b"GET /status HTTP/1.1\r\nHost: x\r\n\r\n" * 50])
