@@ -45,7 +45,7 @@ class Order(NamedTuple):
     def command(self) -> str:
         """By which it is repeated."""
         words = ["python", "-m", "tests.torture", "--instances", str(self.instances), "--minutes", f"{self.minutes:g}"]
-        words += ["--store", self.store, "--seed", str(self.seed)]
+        words += ["--store", self.store, "--seed", str(self.seed), "--slack", f"{self.slack:g}"]
         for one in self.left_out:
             words += ["--without", one]
         return shlex.join(words)
