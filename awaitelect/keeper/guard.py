@@ -370,7 +370,8 @@ class Guard:
             why = "the lease leaves no more time" if cut else "it has not ended in time"
             self.outcome.result = self.outcome.result or "timeout"
             note = Note("warning", f"killing the command {now - self._stop_at:.1f}s after its stop: {why}")
-            if self.settings.kill_mode == "process" and self._is_executed and not cut and not self._main_is_killed:
+            is_left_alone = self.settings.kill_mode == "process" and self._is_executed and not self._main_is_killed
+            if is_left_alone and not cut and now < self._last_kill_by:
                 self._main_is_killed, self._stop_at = True, now
                 return [note, Signal(SIGKILL)]
             return [note, *self._kill(now)]

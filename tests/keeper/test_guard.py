@@ -333,6 +333,14 @@ def test_kill_mode_process_kills_all_when_the_main_process_cannot_be_killed() ->
     assert words(it.on_wake(65)) == ["kill all"]
 
 
+def test_after_the_last_date_the_others_are_not_left_alone_either() -> None:
+    """The keeper has slept over both its dates: SIGKILL to the main process alone would leave, and wake up, the rest."""
+    it = running(kill_mode="process", stop_timeout=2)
+    it.on_executed(0)
+    it.on_stop(True, 5)
+    assert words(it.on_wake(14 - KILL_LEAD)) == ["kill all"]
+
+
 def test_an_end_for_want_of_memory_is_named_as_one() -> None:
     """Signal 9 alone says nothing; but a kill of our own says enough."""
     it = running()
