@@ -334,7 +334,7 @@ def test_kill_mode_process_kills_all_when_the_main_process_cannot_be_killed() ->
 
 
 def test_after_the_last_date_the_others_are_not_left_alone_either() -> None:
-    """The keeper has slept over both its dates: SIGKILL to the main process alone would leave, and wake up, the rest."""
+    """The keeper has slept over both its dates: SIGKILL to the main process alone would wake up the rest."""
     it = running(kill_mode="process", stop_timeout=2)
     it.on_executed(0)
     it.on_stop(True, 5)

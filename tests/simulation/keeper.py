@@ -46,7 +46,7 @@ def any_settings(fleet: Fleet, node: Node) -> CommandSettings:
         return CommandSettings(**given)
     names = ("pre_start", "post_start", "pre_stop", "post_stop", "stop")
     given["hooks"] = {name: ["true"] for name in names if world.likely(0.5)}
-    given["hook_timeout"] = chance.choice([1.0, 4.0])
+    given["hook_timeout"] = chance.choice([1.0, 8.0])
     given["drain_timeout"] = chance.choice([0.0, 0.0, 2.0])
     given["ready"] = chance.choice(["exec", "notify", "probe"])
     given["start_timeout"] = chance.choice([2.0, 6.0])
@@ -69,7 +69,7 @@ class Keeper(Process):
         """How likely the command, and what it has forked, ignores SIGTERM."""
         self.crashes = world.random() < 0.2
         """It ends soon after each start."""
-        self.hook_trouble = world.chance.choice([0.02, 0.15])
+        self.hook_trouble = world.chance.choice([0.02, 0.25])
         self.settings = any_settings(fleet, node)
         self.guard = Guard(self.settings, world.random)
         self.elector: Elector | None = None

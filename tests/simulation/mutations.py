@@ -43,7 +43,6 @@ MUTATIONS: dict[str, type[Mutation]] = {
     "hung-elector-kept": rules_of_keeper.HungElectorKept,
     "term-lost": rules_of_keeper.TermLost,
     "lease-no-limit": rules_of_keeper.LeaseNoLimit,
-    "hook-outlives-lease": rules_of_keeper.HookOutlivesLease,
     "no-dead-man": rules_of_keeper.NoDeadMan,
     "gone-with-survivors": rules_of_keeper.GoneWithSurvivors,
     "grace-after-the-end": rules_of_keeper.GraceAfterTheEnd,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from awaitelect.core import messages
 from awaitelect.core.election import Election
@@ -172,19 +172,6 @@ class LeaseNoLimit(Mutation):
     def change_keeper(self, keeper: Keeper) -> None:
         self.applied += 1
         keeper.guard.__class__ = over(Guard, _last_kill_by=property(lambda guard: math.inf))
-
-
-class HookOutlivesLease(Mutation):
-    """Rule of the guard: the hook after the command ends with the lease; here it has its own time."""
-
-    def change_keeper(self, keeper: Keeper) -> None:
-        original = keeper.guard._run
-
-        def run(name: str, now: float, by: float = math.inf, environment: Any = None) -> list[Action]:
-            self.applied += now + keeper.settings.hook_timeout > by
-            return original(name, now, math.inf, environment)
-
-        keeper.guard._run = run  # type: ignore[method-assign]
 
 
 class NoDeadMan(Mutation):

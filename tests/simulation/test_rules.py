@@ -19,7 +19,6 @@ FIRST_SEEN = {
     "error-is-loss": 9,
     "gone-with-survivors": 111,
     "grace-after-the-end": 219,
-    "hook-outlives-lease": 1,
     "hung-elector-kept": 4,
     "kills-blindly": 20,
     "late-reply-leads": 111,
