@@ -47,7 +47,7 @@ def test_rule_1_the_elector_sends_no_grant_while_one_is_unacknowledged(elector: 
 def configured(folder: Path) -> str:
     """A file with a long election and frequent renewals."""
     path = folder / "elector.yaml"
-    path.write_text(f"election: {{lease_duration: 60, renew_deadline: 50, retry_period: {RETRY}, kill_margin: 1}}\n")
+    path.write_text(f"election: {{lease_duration: 700, renew_deadline: 600, retry_period: {RETRY}, kill_margin: 1}}\n")
     return str(path)
 
 
