@@ -150,7 +150,7 @@ def test_a_command_that_crashes_is_off_until_it_is_ready_again(fleet: Fleet, rou
 
 def test_a_dead_elector_leaves_the_traffic_where_it_is(fleet: Fleet, routing: Cluster) -> None:
     """The command runs on, and so does its traffic: its successor writes its own token, and no gap."""
-    one = start(fleet, routing, "first")
+    one = start(fleet, routing, "first", election={"lease_duration": 45, "renew_deadline": 40})
     is_routed_to(routing, "first")
     token = routing.slice()["metadata"]["annotations"]["awaitelect.io/fencing-token"]
     kill(one.elector)
