@@ -75,6 +75,11 @@ LEASES = (
 )
 
 
+def _as_it_comes(lease: Any) -> Any:
+    """Plain texts, as a store has them."""
+    return json.loads(json.dumps(lease))
+
+
 class Instance:
     """The core of one, its journal, and the pages that are made of it."""
 
@@ -106,6 +111,7 @@ class Instance:
 
     def sees(self, lease: Any) -> None:
         """The store answers with this, in a version of its own."""
+        lease = _as_it_comes(lease)
         self.version += 1
         self.feed(messages.LeaseRead(Observed(self.version, parse_record(lease), lease)))
 
@@ -161,6 +167,7 @@ def test_no_lease_breaks_its_leader(lease: Any) -> None:
     one.feed(messages.WriteConfirmed(Observed(one.version, stored, merge_record({}, stored)), one.now))
     assert one.election.state == State.LEADER
     one.version += 1
+    lease = _as_it_comes(lease)
     one.feed(messages.LeaseObserved(Observed(one.version, parse_record(lease), lease)))
     held = one.election.state == State.LEADER
     assert held or any(isinstance(asked, messages.StopCommand) and not asked.grace for asked in one.asked)
@@ -229,7 +236,7 @@ async def test_no_bytes_in_its_files_break_the_file_store(
     await _reads_or_refuses(folder)
 
 
-@pytest.mark.parametrize("kind", ["pipe", "folder", "loop", "device", "socket", "large"])
+@pytest.mark.parametrize("kind", ["pipe", "pipe with a writer", "folder", "loop", "device", "socket", "large"])
 @pytest.mark.parametrize("where", ["lease", "first version", "last version"])
 async def test_what_is_no_file_stops_no_instance(tmp_path: Path, kind: str, where: str) -> None:
     """A named pipe in the place of a version was once waited for, for ever; /dev/zero has no end."""
@@ -238,8 +245,10 @@ async def test_what_is_no_file_stops_no_instance(tmp_path: Path, kind: str, wher
         await FileStore(str(path)).create(Record("other", 15), 5)
         path = path / (f"{0:019d}.json" if where == "first version" else f"{10**18:019d}.json")
         path.unlink(missing_ok=True)
-    if kind == "pipe":
+    writer = -1
+    if kind.startswith("pipe"):
         os.mkfifo(path)
+        writer = os.open(path, os.O_RDWR | os.O_NONBLOCK) if kind != "pipe" else writer
     elif kind == "folder":
         path.mkdir()
     elif kind == "loop":
@@ -253,6 +262,8 @@ async def test_what_is_no_file_stops_no_instance(tmp_path: Path, kind: str, wher
     if (kind, where) == ("folder", "lease"):
         return  # that is what it is
     assert await _reads_or_refuses(tmp_path / "lease") is not None
+    if writer >= 0:
+        os.close(writer)
 
 
 async def _reads_or_refuses(folder: Path) -> StoreUnavailable | None:
