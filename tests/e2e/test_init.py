@@ -341,7 +341,7 @@ def test_an_orphan_that_holds_the_output_does_not_delay_the_end(fleet: Fleet, fi
         begun = now()
         assert pipe.read() == b""
         assert one.ends() == 4
-        assert now() < begun + 5
+        assert now() < begun + PATIENCE, "the orphan would have held it for 1,000 s"
     assert fleet.left_behind() == []
 
 
@@ -375,7 +375,7 @@ def test_a_thousand_restarts_leave_nothing_behind(fleet: Fleet, file_lock: Lock)
     one = fleet.start("one", file_lock, command=["true"], settings=settings)
 
     def runs(count: int) -> float:
-        eventually(lambda: one.stderr.count("starting it again") >= count, f"{count} restarts", 120, 0.1)
+        eventually(lambda: one.stderr.count("starting it again") >= count, f"{count} restarts", 300, 0.1)
         return now()
 
     begun = runs(100)
