@@ -86,6 +86,10 @@ class Elector(Process):
         self._purpose = ""
         self._counted_at, self._counted, self._changes = world.now, 0, 0
         self._told_lost = -1
+        self._confirmed_at = 0.0
+        """When the last confirmed write was sent, by the own clock."""
+        self._unanswered = 0
+        """The grant of which the keeper has said nothing yet."""
         self.is_frozen = True  # until it is up
         is_broken = world.now < self.node.broken_until
         slow = 2.5 if world.likely(0.05) and not world.is_calm else 0.45
@@ -108,6 +112,8 @@ class Elector(Process):
     # ------------------------------------------------------------------ events in
 
     def on_message(self, message: Any) -> None:
+        if isinstance(message, (protocol.Ack, protocol.Gone)) and message.number == self._unanswered:
+            self._unanswered = 0
         match message:
             case protocol.Ack():
                 self.feed(messages.GrantAcknowledged(message.number))
@@ -189,8 +195,7 @@ class Elector(Process):
             case messages.WriteLease():
                 self._send(action, action.timeout)
             case messages.Grant():
-                if action.term_by <= self.node.now():
-                    world.violation(f"late grant: {self.name} sends grant {action.number} after its own term_by")
+                self._check_grant(action)
                 self.channel.to_keeper(
                     Grant(action.number, action.term_by, action.kill_by, action.may_start, action.token)
                 )
@@ -202,6 +207,18 @@ class Elector(Process):
                 world.note(self.name, "leaves")
                 self.channel.to_keeper(protocol.Leave(action.status))
                 self.die()
+
+    def _check_grant(self, grant: messages.Grant) -> None:
+        """It promises no more than the last confirmed write, and follows no other that the keeper may not know of."""
+        world, timing = self.world, self.node.timing
+        if grant.term_by <= self.node.now():
+            world.violation(f"late grant: {self.name} sends grant {grant.number} after its own term_by")
+        ends = self._confirmed_at + timing.lease_duration - timing.kill_margin
+        if grant.term_by > self._confirmed_at + timing.renew_deadline + 1e-6 or grant.kill_by > ends + 1e-6:
+            world.violation(f"generous: grant {grant.number} by {self.name} ends {grant.kill_by - ends:.3f}s too late")
+        if self._unanswered:
+            world.violation(f"hasty: {self.name} sends grant {grant.number} while {self._unanswered} is unanswered")
+        self._unanswered = grant.number
 
     def _check_cause(self, cause: str) -> None:
         """A term is over only for a reason: another holder, or time, and time only after two whole attempts."""
@@ -308,6 +325,7 @@ class Elector(Process):
             self.feed(messages.WriteConflicted())
         else:
             self._failures = 0
+            self._confirmed_at = sent_at
             self._see(observed)
             self.feed(messages.WriteConfirmed(observed, sent_at))
 

@@ -138,7 +138,7 @@ class Keeper(Process):
                 message.may_start,
             )
             self._bad_configuration = False
-            self._perform(self.guard.on_grant(message, now))
+            self._take_grant(message, now)
         elif isinstance(message, protocol.Stop):
             self.world.note(self.name, "gets stop: %s, grace=%s", message.cause, message.grace)
             self._perform(self.guard.on_stop(message.grace, now))
@@ -150,6 +150,14 @@ class Keeper(Process):
         elif message is None:
             self._elector_ended(now)
         self._settle()
+
+    def _take_grant(self, grant: Grant, now: float) -> None:
+        is_new = grant.number > self.guard.number
+        actions = self.guard.on_grant(grant, now)
+        says_gone = any(isinstance(one, guards.Tell) and isinstance(one.message, protocol.Gone) for one in actions)
+        if is_new and not says_gone and self.guard.phase in (Phase.IDLE, Phase.GIVEN_UP, Phase.ENDED):
+            self.world.violation(f"leads for nothing: {self.instance} does not use grant {grant.number}, nor says so")
+        self._perform(actions)
 
     def _elector_ended(self, now: float) -> None:
         self.elector = None
