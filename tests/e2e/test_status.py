@@ -106,6 +106,7 @@ def test_what_the_keeper_counts_outlives_an_elector(fleet: Fleet, file_lock: Loc
     """The successor serves on the same port, knows the command, and counts anew what is its own."""
     pages = Pages(free_port())
     settings = {"restart": {"backoff": {"initial": "10ms", "jitter": 0}}}
+    settings["election"] = {"lease_duration": 45, "renew_deadline": 40}  # the successor has time to start
     one = fleet.start("one", file_lock, settings=settings, environment=pages.environment)
     kill(one.started().pid)
     command = one.started(times=2)
