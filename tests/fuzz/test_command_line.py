@@ -89,7 +89,7 @@ def test_nothing_is_started_on_a_broken_environment(tmp_path: Path, environ: dic
     assert "Traceback" not in said
 
 
-@pytest.mark.parametrize("arguments", [("--check", "--lock", "file:/x", "--", "true"), ("--help",), ("--version",)])
+@pytest.mark.parametrize("arguments", [("--check", "--lock", "file:/ü", "--", "true"), ("--help",), ("--version",)])
 def test_a_reader_that_has_gone_is_no_traceback(arguments: tuple[str, ...]) -> None:
     """As in `awaitelect --check | head -1`, and where the words cannot be said in the reader's letters."""
     read, write = os.pipe()
