@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
+import signal
 import sys
 import time
 from collections import Counter
@@ -48,19 +49,22 @@ def main() -> int:
     options = parse()
     began = told = time.perf_counter()
     total = Tally(0, [], Counter(), [], Counter())
-    for tally in _tallies(options):
-        for _, text in tally.failures[: max(0, options.show - len(total.failures))]:
-            print(text, flush=True)
-        total.failures.extend(tally.failures)
-        total.struck.update(tally.struck)
-        total.figures.update(tally.figures)
-        total.gaps.extend(tally.gaps)
-        total = total._replace(schedules=total.schedules + tally.schedules)
-        if time.perf_counter() - told > TOLD_EVERY:
-            told = time.perf_counter()
-            print(f"{total.schedules} schedules, {len(total.failures)} failed", file=sys.stderr, flush=True)
-        if options.stop and total.failures:
-            break
+    try:
+        for tally in _tallies(options):
+            for _, text in tally.failures[: max(0, options.show - len(total.failures))]:
+                print(text, flush=True)
+            total.failures.extend(tally.failures)
+            total.struck.update(tally.struck)
+            total.figures.update(tally.figures)
+            total.gaps.extend(tally.gaps)
+            total = total._replace(schedules=total.schedules + tally.schedules)
+            if time.perf_counter() - told > TOLD_EVERY:
+                told = time.perf_counter()
+                print(f"{total.schedules} schedules, {len(total.failures)} failed", file=sys.stderr, flush=True)
+            if options.stop and total.failures:
+                break
+    except KeyboardInterrupt:
+        print("interrupted: this is how far it came", file=sys.stderr)
     report(total, time.perf_counter() - began, options.jobs)
     return 1 if total.failures else 0
 
@@ -91,8 +95,12 @@ def _tallies(options: argparse.Namespace) -> Iterator[Tally]:
     if options.jobs == 1 or len(tasks) == 1:
         yield from map(attempt, tasks)
     else:
-        with multiprocessing.Pool(options.jobs) as pool:
+        with multiprocessing.Pool(options.jobs, _leave_interrupts_to_the_parent) as pool:
             yield from pool.imap(attempt, tasks)
+
+
+def _leave_interrupts_to_the_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def report(total: Tally, took: float, jobs: int) -> None:
