@@ -33,7 +33,7 @@ INSIDE = str(Path(__file__).parent / "inside")
 MEMORY = own_directory("memory")
 LIMIT = 64 * 2**20
 """Bytes of new memory that a starved elector may have."""
-FIRM = {"lease_duration": 6, "renew_deadline": 3, "retry_period": 0.4, "kill_margin": 1.5}
+FIRM = {"lease_duration": 8, "renew_deadline": 4.5, "retry_period": 0.4, "kill_margin": 2}
 """Durations with room between the kill and the end of the lease, on a machine that is busy with other things."""
 LONG = {"lease_duration": 22, "renew_deadline": 20, "retry_period": 0.4, "kill_margin": 0.5}
 """Durations in which a hung elector is noticed, and its successor renews, with seconds to spare."""
