@@ -78,7 +78,14 @@ def keeper_frozen_for_long(schedule: Schedule, node: Node) -> None:
         seconds = schedule.within(3 * node.timing.lease_duration)
         schedule.strike(node, "keeper frozen", seconds)
         keeper.stop_for(seconds)
-        schedule.world.after(node.timing.lease_duration * 1.5, elector.die)
+        slept = node.slept
+
+        def die() -> None:
+            has_had_time = node.slept == slept and not node.is_asleep and not elector.is_frozen
+            if has_had_time and not schedule.world.is_calm:
+                elector.die()
+
+        schedule.world.after(node.timing.lease_duration * 1.5, die)
 
 
 def keeper_killed(schedule: Schedule, node: Node) -> None:

@@ -86,8 +86,9 @@ class Keeper(Process):
         """What those who looked while the machine was asleep do once it is awake."""
         self._end_by: float | None = None
         self._bad_configuration = False
-        self._stopping = 0
-        """The run whose stop has begun last."""
+        self._stops = 0
+        """How many stops have begun."""
+        self._is_stopping = False
         self._held_up = 0.0
         """Seconds that it was frozen for: a stop may take so much longer."""
         if world.now < node.broken_until:
@@ -317,8 +318,12 @@ class Keeper(Process):
     def _check_shutdown(self, run: int) -> None:
         self.world.violation(f"a shutdown of {self.instance} does not end: phase {self.guard.phase}")
 
-    def _check_stop(self, run: int) -> None:
-        if run == self.tree.run and self.guard.phase in (Phase.STOPPING, Phase.KILLING, Phase.CLEANING):
+    def _check_stop(self, number: int) -> None:
+        if (
+            number == self._stops
+            and self._is_stopping
+            and self.guard.phase in (Phase.STOPPING, Phase.KILLING, Phase.CLEANING)
+        ):
             self.world.violation(f"a stop by {self.instance} does not end: phase {self.guard.phase}")
 
     def freeze(self, seconds: float) -> None:
@@ -375,10 +380,14 @@ class Keeper(Process):
                 break
         if not self.is_alive:
             return
+        if not guard.is_alive:
+            self._is_stopping = False
         if guard.is_alive:
-            if guard.phase in (Phase.STOPPING, Phase.KILLING) and self._stopping != tree.run:
-                self._stopping = tree.run
-                self._expect_end(self._check_stop, tree.run)
+            is_stopping = guard.phase in (Phase.STOPPING, Phase.KILLING, Phase.CLEANING)
+            if is_stopping and not self._is_stopping:
+                self._stops += 1
+                self._expect_end(self._check_stop, self._stops)
+            self._is_stopping = is_stopping
             if guard.is_stuck:
                 self.world.note(self.name, "gives up what cannot be killed")
                 self._finish("stuck")

@@ -98,7 +98,7 @@ class _Passage:
         back = 0.001 + 0.008 * world.random()
         if world.now < node.slow_until:
             back = world.between(0.0, 5)
-        refuses = world.now < store.refusing_until
+        refuses = world.now < store.refusing_until and not node.is_reliable
         if refuses or 3 <= fate < 4:
             reason = world.chance.choice(["429", "429", "401", "403", "503"])
             world.struck["request refused"] += 1

@@ -300,7 +300,7 @@ class Schedule:
             after = Load(self.fleet)
             if before.shape == after.shape and self.fleet.leader() is leader:
                 self._check_load(leader, before, after, window)
-                if world.likely(0.3):
+                if world.likely(0.3) and not self.has_twins:
                     self._check_hang(leader, window)
                 return
         world.violation("nobody stays the leader in the calm")
