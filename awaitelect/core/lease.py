@@ -49,6 +49,8 @@ class Observed(Value):
     record: Record | None = None
     raw: Any = None
     """The store's own object, so that an update keeps what others have put into it."""
+    uid: str = ""
+    """Which object it is, where the store tells: one that is made after a deletion has another."""
 
 
 ABSENT = Observed()

@@ -56,7 +56,8 @@ class View:
                 return False
         self._gone_back = False
         self._highest = observed.version or self._highest
-        changed = self.current is None or observed.record != self.record
+        # A write that comes late may make a deleted lease again as it once was: that is no record that has not changed.
+        changed = self.current is None or (observed.record, observed.uid) != (self.record, self.current.uid)
         earlier, self.current = self.record, observed
         if changed:
             self._conclude(observed.record, earlier, now)

@@ -278,4 +278,5 @@ def _observed(lease: Any, name: str) -> Observed | None:
     """The Lease; None where it is no object, has no version, or is another's."""
     if not isinstance(lease, dict) or not _version(lease) or lease["metadata"].get("name") != name:
         return None
-    return Observed(_version(lease), parse_record(lease), lease)
+    uid = lease["metadata"].get("uid")
+    return Observed(_version(lease), parse_record(lease), lease, uid if isinstance(uid, str) else "")

@@ -340,6 +340,16 @@ def test_a_lease_deleted_and_created_again_by_its_holder_is_followed() -> None:
     assert node.wake_at == pytest.approx(18.1)
 
 
+def test_a_lease_made_again_as_it_once_was_is_waited_for_anew() -> None:
+    """By a write that took long: what was renewed before the deletion is not known to somebody who was cut off."""
+    record = ours("b", "b1")
+    node = Node(Lease(record, 5)).follows(at=0)
+    node.sees(at=10, observed=Observed(6, record))
+    assert node.wake_at == 15, "somebody else has written into its labels"
+    assert node.sees(at=14, observed=Observed(9, record, uid="another")) == []
+    assert node.wake_at == 29
+
+
 # ---------------------------------------------------------------- the same name twice
 
 

@@ -46,6 +46,7 @@ class Store:
         """When an operator last put things right: who has seen the stranger only believes a wipe after that too."""
         self.writes = 0
         self._version = 100
+        self._objects = 0
         self._earlier: list[Observed] = []
 
     @property
@@ -135,7 +136,8 @@ class Store:
             self.stranger_until = world.now
         self.writes += 1
         self._version += 1 + int(3 * world.random())
-        self.current = Observed(self._version, record)
+        self._objects += self.record is None
+        self.current = Observed(self._version, record, uid=str(self._objects) if record else "")
         if record is None:
             self.deleted_at = world.now
             told = self.current if world.likely(0.5) else ABSENT

@@ -374,6 +374,17 @@ async def test_a_write_is_not_held_up_by_many_watches(kubernetes: Any, changes: 
     assert (await store.update(created, changed(HELD, holder="b"), T)).version > created.version
 
 
+async def test_a_lease_that_was_made_again_is_told_from_the_first(kubernetes: Any, changes: Watch) -> None:
+    """Even if it says the same, and its deletion was never seen."""
+    store = await kubernetes.store()
+    first = await store.create(HELD, T)
+    kubernetes.delete()
+    watch = changes(store, ABSENT)
+    again = await store.create(HELD, T)
+    assert first.uid and again.uid and first.uid != again.uid
+    assert (await store.read(T)).uid == (await watch.next()).uid == again.uid
+
+
 async def test_unknown_fields_of_the_spec_are_sent_back(tmp_path: Path) -> None:
     """`strategy` and `preferredHolder` belong to newer servers and other clients."""
     stored = lease(7)
