@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from awaitelect import protocol
 from awaitelect.core import messages
 from awaitelect.core.election import Election
-from awaitelect.core.lease import Observed, stamp
+from awaitelect.core.lease import Observed, Record, stamp
 from awaitelect.core.machine import State
 from awaitelect.protocol import Grant
 from awaitelect.values import changed
@@ -73,8 +73,8 @@ class Elector(Process):
         self.keeper = keeper
         self.channel = Channel(keeper, self)
         self.election: Election | None = None
-        self.seen_duration = 0
-        """That of the last record with a holder that it has seen."""
+        self.seen = Record()
+        """The last record with a holder that it has seen."""
         self.freezes_at_write: float | None = None
         """The next acquiring write is followed by a freeze of this length."""
         self.is_watching = False
@@ -90,7 +90,7 @@ class Elector(Process):
         """When the last confirmed write was sent, by the own clock."""
         self._unanswered = 0
         """The grant of which the keeper has said nothing yet."""
-        self.is_frozen = True  # until it is up
+        self.is_frozen, self._is_begun = True, False  # until it is up
         is_broken = world.now < self.node.broken_until
         slow = 2.5 if world.likely(0.05) and not world.is_calm else 0.45
         world.after(world.between(0.25, 0.25 + slow), self.die if is_broken else self._begin)
@@ -103,7 +103,13 @@ class Elector(Process):
             self.world.after(wait, self._begin)
             return
         self.fleet.store.electors.append(self)
+        self._is_begun = True
         self.thaw()
+
+    def thaw(self) -> None:
+        """Go on; a start that was frozen ends when it may."""
+        if self._is_begun:
+            super().thaw()
 
     @property
     def is_up(self) -> bool:
@@ -249,7 +255,7 @@ class Elector(Process):
     def _see(self, observed: Observed) -> None:
         self._changes += 1
         if observed.record and observed.record.holder:
-            self.seen_duration = observed.record.duration
+            self.seen = observed.record
 
     def _count_request(self) -> None:
         self.requests += 1

@@ -295,6 +295,7 @@ class Schedule:
                 if self.fleet.leader() is None:
                     return  # the client of another make does
                 continue
+            world.run(world.now + 1)  # what was frozen until now has much to take in
             before = Load(self.fleet)
             world.run(world.now + window)
             after = Load(self.fleet)

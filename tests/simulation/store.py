@@ -70,13 +70,17 @@ class Store:
     @property
     def may_be_deleted(self) -> bool:
         """Whoever has not seen the lease yet would create it at once, one who has only seen it with a shorter duration
-        would wait for less, and one who was frozen cannot tell a second deletion from the first: nobody could know
-        better.
+        would wait for less, and one who does not know of its holder may have waited already for an earlier one, or take
+        this deletion for an earlier one: nobody could know better.
         """
         record = self.record
         if record is None or not self.may_be_wiped or self.world.now < self.deleted_at + 2 * self.misleading:
             return False
-        return all(elector.seen_duration >= record.duration for elector in self.electors)
+        return all(
+            (elector.seen.holder, elector.seen.instance) == (record.holder, record.instance)
+            and elector.seen.duration >= record.duration
+            for elector in self.electors
+        )
 
     def disturb(self, seconds: float) -> None:
         self.disturbed_until = max(self.disturbed_until, self.world.now + seconds)
