@@ -12,6 +12,10 @@ from hypothesis import HealthCheck, Phase, settings
 from tests.envtest import ControlPlane, assets
 
 
+LONG = ("e2e/test_torture", "guard/", "e2e/", "stores/")
+"""What takes long, most of it waiting."""
+
+
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[ControlPlane]:
     """A real API server, started once for the whole run."""
@@ -33,6 +37,11 @@ settings.register_profile(
 )
 settings.register_profile("long", settings.get_profile("normal"), derandomize=False, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "normal"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first: else the last of them would run alone at the end."""
+    items.sort(key=lambda item: next((rank for rank, one in enumerate(LONG) if one in item.nodeid), len(LONG)))
 
 
 def pytest_configure() -> None:

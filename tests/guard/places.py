@@ -16,6 +16,7 @@ import pytest
 from awaitelect.cgroup import own_directory
 from tests.e2e.instances import (
     PACE,
+    Entry,
     Fleet,
     Instance,
     children_of,
@@ -155,6 +156,11 @@ def end_each_elector(one: Instance, until: Callable[[], object], but: int = 0) -
                 eventually(lambda pid=pid: not is_alive(pid), "a killed elector is dead")
         time.sleep(PACE)
     return first
+
+
+def next_start(one: Instance, other: Instance) -> Entry:
+    """The first start after the one that `one` had: after its elector's failure either of the two may lead again."""
+    return eventually(lambda: other.entries("start") or one.entries("start")[1:], "somebody leads again")[0]
 
 
 def fill(fd: int) -> None:
