@@ -11,8 +11,7 @@ from hypothesis import HealthCheck, Phase, settings
 
 from tests.envtest import ControlPlane, assets
 
-
-LONG = ("e2e/test_torture", "guard/", "e2e/", "stores/")
+LONG = ("tests/e2e/test_torture", "tests/guard/", "tests/e2e/", "tests/stores/")
 """What takes long, most of it waiting."""
 
 
@@ -41,7 +40,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "normal"))
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first: else the last of them would run alone at the end."""
-    items.sort(key=lambda item: next((rank for rank, one in enumerate(LONG) if one in item.nodeid), len(LONG)))
+    items.sort(key=lambda item: [not item.nodeid.startswith(one) for one in LONG])
 
 
 def pytest_configure() -> None:
