@@ -122,6 +122,8 @@ class CommandSettings(Attributes):
     """The last lines of the command's standard error that go there too; 0: it has our standard error itself."""
     renew_deadline: float = 10.0
     """Seconds: how long the elector may be silent while it leads."""
+    kill_margin: float = 1.0
+    """Seconds from a grant's `kill_by` to the instant at which others may start."""
     log_level: str = "info"
     log_format: str = "auto"
     name: str = ""

@@ -121,6 +121,7 @@ class Loaded(Value):
             termination_path=os.path.abspath(one.termination_message.path),
             termination_lines=one.termination_message.stderr_lines,
             renew_deadline=one.election.renew_deadline,
+            kill_margin=one.election.kill_margin,
             log_level=one.log.level,
             log_format=one.log.format,
             name=self.name,

@@ -17,6 +17,7 @@ from awaitelect.keeper.ending import Ending
 from awaitelect.keeper.guard import PROBE, Guard, Phase
 from awaitelect.keeper.notify import Notices
 from awaitelect.keeper.oom import OomCounter
+from awaitelect.keeper.shim import PATIENCE
 from awaitelect.keeper.terminal import Terminal
 from awaitelect.keeper.termination import Termination
 from awaitelect.logs import Log
@@ -93,7 +94,8 @@ class Supervision:
         """Before each wait: the waiting shim may take us for dead when we should have noticed a date, and killed."""
         one = self.guard
         if one and one.grant and one.is_alive and one.phase != Phase.KILLING:
-            self._deadman.set(one.grant.kill_by)
+            # Its patience is over before others may start, however short the margin is.
+            self._deadman.set(one.grant.kill_by + min(0.0, one.settings.kill_margin / 2 - PATIENCE))
         else:
             self._deadman.set(None)
 

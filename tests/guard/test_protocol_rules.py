@@ -6,6 +6,7 @@ Where one of the two has to keep a rule, the other is the test: whatever is said
 from __future__ import annotations
 
 import os
+import re
 import select
 import signal
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from awaitelect import protocol
+from awaitelect.keeper.shim import PATIENCE
 from awaitelect.protocol import Ack, Alive, Gone, Grant, Leave, Settings, Shutdown, Spawned, Stop
 from awaitelect.values import changed
 from tests.e2e.instances import (
@@ -271,6 +273,25 @@ def test_rule_6_the_waiting_shim_ends_what_neither_of_the_two_can(fleet: Fleet, 
     assert gone < stopped + FIRM["lease_duration"]
     assert gone < other.started().at
     assert one.signals() == []
+
+
+def test_rule_6_the_shim_s_patience_is_over_before_others_may_start(keeper: KeeperAlone) -> None:
+    """However short the margin is between a grant's last date and theirs: seen by the alarm that rings for the shim."""
+    margin = 0.1
+    keeper.says(Settings(keeper.settings(kill_margin=margin)))
+    grant = keeper.grant(1)
+
+    def its_alarm() -> list[float]:
+        before = now()
+        try:
+            texts = [path.read_text() for path in Path(f"/proc/{keeper.instance.pid}/fdinfo").iterdir()]
+        except OSError:
+            return []  # one of them is closed by now
+        found = [re.search(r"it_value: \((\d+), (\d+)\)", text) for text in texts]
+        return [at for one in found if one and (at := before + int(one[1]) + int(one[2]) / 1e9) > grant.term_by + 1]
+
+    (rings,) = eventually(its_alarm, "an alarm is set behind the grant's first date")
+    assert grant.kill_by - PATIENCE - 1 < rings < grant.kill_by + margin - PATIENCE
 
 
 def test_rule_6_another_shim_waits_soon_after_one_was_killed(fleet: Fleet, file_lock: Lock) -> None:
