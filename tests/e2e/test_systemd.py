@@ -28,15 +28,13 @@ import os, signal, socket, sys
 name = os.environ["NOTIFY_SOCKET"]
 s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 s.connect("\\0" + name[1:] if name[0] == "@" else name)
-def reload(*_):
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+s.send(b"READY=1")
+while signal.sigwait({signal.SIGHUP}):
     s.send(b"RELOADING=1")
     if "dies" in sys.argv:
         sys.exit(3)
     s.send(b"READY=1")
-signal.signal(signal.SIGHUP, reload)
-s.send(b"READY=1")
-while True:
-    signal.pause()
 """
 
 
