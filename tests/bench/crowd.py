@@ -38,8 +38,9 @@ def crowd(bench: Bench, size: int) -> Iterator[Row]:
         changed: Counter[str] = Counter()
         for turn in range(HAND_OVERS):
             began = cluster.audit_log.stat().st_size
+            told = now()  # it may have lost the lease before, when so many others began at once
             leader.terminate()
-            last = leader.sign("last")
+            last = leader.sign("last", told)
             leader.wait()
             fleet.dismiss(leader)
             found, first = _next(fleet, others, last.at)
