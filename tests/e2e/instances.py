@@ -54,6 +54,13 @@ def kill(pid: int, number: int = signal.SIGKILL) -> None:
     os.kill(pid, number)
 
 
+def stop(*pids: int) -> None:
+    """SIGSTOP, and wait until all are stopped."""
+    for pid in pids:
+        kill(pid, signal.SIGSTOP)
+    eventually(lambda: all(state_of(pid) == "T" for pid in pids), "all are stopped")
+
+
 def is_alive(pid: int) -> bool:
     """It exists and is no zombie."""
     return state_of(pid) not in ("", "Z", "X")
@@ -200,11 +207,12 @@ class Instance:
             raise AssertionError(f"{self.name} has not ended in {patience:g}s; it said:\n{self.stderr}") from None
 
     def wipe_out(self) -> None:
-        """SIGKILL to all of it within a moment, the keeper first."""
+        """SIGKILL to all of it at once, as at its machine's end: stopped first, none acts on another's end."""
         everyone = [self.pid, self.elector, self.shim, *(one.pid for one in self.entries("start"))]
-        for pid in everyone:
-            if is_alive(pid):
-                kill(pid)
+        alive = [pid for pid in everyone if is_alive(pid)]
+        stop(*alive)
+        for pid in reversed(alive):  # the keeper last: its end would make the kernel continue its group
+            kill(pid)
         self.ends()
 
 

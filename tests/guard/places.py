@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from tests.e2e.instances import (
     Entry,
     Fleet,
     Instance,
+    Watched,
     children_of,
     command_line,
     eventually,
@@ -26,6 +26,7 @@ from tests.e2e.instances import (
     kill,
     now,
     state_of,
+    stop,
 )
 from tests.e2e.locks import Lock
 from tests.e2e.test_init import keeper_of, prefix_of
@@ -66,11 +67,9 @@ def seen_from_here(one: Instance, pid: int) -> int:
     raise AssertionError(f"{one.name} has no process {pid}")
 
 
-def stop(*pids: int) -> None:
-    """SIGSTOP, and wait until all are stopped."""
-    for pid in pids:
-        kill(pid, signal.SIGSTOP)
-    eventually(lambda: all(state_of(pid) == "T" for pid in pids), "all are stopped")
+def watched_of(one: Instance, daemons: int) -> list[Watched]:
+    """All that its command consists of, so many daemons among it, once they have begun."""
+    return [Watched(seen_from_here(one, pid)) for pid in (one.started().pid, *one.daemons(daemons))]
 
 
 def inside(folder: Path) -> dict[str, str]:

@@ -12,10 +12,10 @@ import subprocess
 
 import pytest
 
-from tests.e2e.instances import LEASE, RETRY, Fleet, Instance, Watched, eventually, is_alive, kill, now, renews
+from tests.e2e.instances import LEASE, RETRY, Fleet, Instance, Watched, eventually, is_alive, kill, now, renews, stop
 from tests.e2e.locks import Lock
 from tests.e2e.test_init import keeper_of
-from tests.guard.places import FIRM, end_each_elector, inside, next_start, stop
+from tests.guard.places import FIRM, end_each_elector, inside, next_start
 
 needs_time_namespace = pytest.mark.skipif(
     subprocess.run(["unshare", "--time", "--boottime", "1", "true"], capture_output=True).returncode != 0,

@@ -22,6 +22,7 @@ from tests.guard.places import (
     places,
     seen_from_here,
     start,
+    watched_of,
 )
 
 ways = pytest.mark.parametrize("way", FAILURES)
@@ -76,7 +77,7 @@ def test_g1_a_command_that_will_not_end_is_killed_by_kill_by(fleet: Fleet, file_
     """What the elector would not say any more, the last grant has said: both of its dates are kept."""
     settings = {"election": FIRM, "stop": {"timeout": "60s"}}
     one = start(place, fleet, "one", file_lock, "ignore=SIGTERM", "daemons=1", settings=settings)
-    watched = [Watched(seen_from_here(one, pid)) for pid in (one.started().pid, *one.daemons(1))]
+    watched = watched_of(one, 1)
     other = fleet.start("other", file_lock)
     other.follows()
     renews(file_lock, 2)

@@ -9,16 +9,16 @@ import signal
 
 import pytest
 
-from tests.e2e.instances import LEASE, RETRY, Fleet, Watched, eventually, is_alive, kill, now, renews
+from tests.e2e.instances import LEASE, RETRY, Fleet, Watched, eventually, is_alive, kill, now, renews, stop
 from tests.e2e.locks import Lock
-from tests.guard.places import FIRM, places, seen_from_here, start, stop
+from tests.guard.places import FIRM, places, start, watched_of
 
 
 def test_g2_a_killed_keeper_takes_its_whole_tree_with_it_before_the_next_starts(fleet: Fleet, lock: Lock) -> None:
     """The elector acts for it, and gives the lease back when the last process has been seen to end."""
     election = {"election": {"lease_duration": 12, "renew_deadline": 8}}
     first = fleet.start("first", lock, "ignore=SIGTERM", "daemons=2", settings=election)
-    watched = [Watched(first.started().pid), *map(Watched, first.daemons(2))]
+    watched = watched_of(first, 2)
     second = fleet.start("second", lock)
     second.follows()
     killed = now()
@@ -33,8 +33,7 @@ def test_g2_a_killed_keeper_takes_its_whole_tree_with_it_before_the_next_starts(
 def test_g2_a_killed_pid_1_takes_its_namespace_with_it_and_the_lease_runs_out(fleet: Fleet, file_lock: Lock) -> None:
     """The kernel ends all that is in the namespace, the elector too: nobody is left who could release."""
     first = start("init", fleet, "first", file_lock, "ignore=SIGTERM", "daemons=2")
-    pids = (first.started().pid, *first.daemons(2))
-    watched = [Watched(seen_from_here(first, pid)) for pid in pids]
+    watched = watched_of(first, 2)
     elector = Watched(first.elector)
     second = fleet.start("second", file_lock)
     second.follows()
@@ -51,7 +50,7 @@ def test_g2_a_keeper_stopped_for_longer_than_the_lease_starts_nothing_when_it_go
     """Its elector sees no acknowledgement, ends the tree, and only then lets another lead."""
     first = start(place, fleet, "first", lock, "daemons=1", settings={"election": FIRM})
     begun = first.started()
-    watched = [Watched(seen_from_here(first, pid)) for pid in (begun.pid, *first.daemons(1))]
+    watched = watched_of(first, 1)
     second = fleet.start("second", lock)
     second.follows()
     stop(first.pid)

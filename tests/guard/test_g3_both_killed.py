@@ -8,17 +8,17 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
-from tests.e2e.instances import LEASE, RETRY, Fleet, Watched, eventually, is_alive, kill, now, state_of
+from tests.e2e.instances import LEASE, RETRY, Fleet, eventually, is_alive, kill, now, state_of, stop
 from tests.e2e.locks import Lock
 from tests.e2e.test_kill_modes import needs_freezer, ways
-from tests.guard.places import FIRM, places, seen_from_here, start, stop
+from tests.guard.places import FIRM, places, start, watched_of
 
 
 @ways
 def test_g3_both_killed_at_once_leave_no_escaped_daemon(fleet: Fleet, lock: Lock, way: str) -> None:
     """The command dies with its parent; what left its session and its parents, by the shim that waits."""
     first = fleet.start("first", lock, "ignore=SIGTERM", "daemons=2", settings={"stop": {"cgroup": way}})
-    watched = [Watched(first.started().pid), *map(Watched, first.daemons(2))]
+    watched = watched_of(first, 2)
     second = fleet.start("second", lock)
     second.follows()
     elector = first.elector
@@ -41,7 +41,7 @@ def test_g3_an_elector_killed_while_the_keeper_is_stopped_leaves_nothing_running
     """Neither of the two can act: the waiting shim does, before another may start."""
     one = start(place, fleet, "one", file_lock, "daemons=1", settings={"election": FIRM})
     begun = one.started()
-    watched = [Watched(seen_from_here(one, pid)) for pid in (begun.pid, *one.daemons(1))]
+    watched = watched_of(one, 1)
     other = fleet.start("other", file_lock)
     other.follows()
     elector = one.elector
@@ -66,7 +66,7 @@ def test_g3_a_killed_keeper_whose_elector_is_frozen_leaves_nothing_running(
 ) -> None:
     """The elector would act, and cannot: again it is the shim's turn, and at once."""
     one = fleet.start("one", file_lock, "ignore=SIGTERM", "daemons=2", settings={"stop": {"cgroup": "off"}})
-    watched = [Watched(one.started().pid), *map(Watched, one.daemons(2))]
+    watched = watched_of(one, 2)
     other = fleet.start("other", file_lock)
     other.follows()
     assert one.shim

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from tests.e2e.instances import RETRY, Fleet, Watched, eventually, is_alive, now, renews
 from tests.e2e.locks import Lock
-from tests.guard.places import FIRM, places, seen_from_here, start
+from tests.guard.places import FIRM, places, start, watched_of
 
 
 @places
@@ -15,7 +15,7 @@ def test_g4_an_outage_longer_than_the_lease_ends_the_command_in_time(fleet: Flee
     """Asked at `term_by`, dead at `kill_by`; when the lease is there again, it is contended for again."""
     settings = {"election": FIRM, "stop": {"timeout": "60s"}}
     one = start(place, fleet, "one", lock, "ignore=SIGTERM", "daemons=1", settings=settings)
-    watched = [Watched(seen_from_here(one, pid)) for pid in (one.started().pid, *one.daemons(1))]
+    watched = watched_of(one, 1)
     renews(lock, 2)
     cut = now()
     with lock.outage():

@@ -26,11 +26,12 @@ from tests.e2e.instances import (
     kill,
     now,
     renews,
+    stop,
 )
 from tests.e2e.locks import FileLock, KubernetesLock, Lock
 from tests.e2e.test_kill_modes import needs_freezer
 from tests.guard.halves import ElectorAlone, KeeperAlone
-from tests.guard.places import FIRM, LONG, electors_of, places, seen_from_here, start, stop
+from tests.guard.places import FIRM, LONG, electors_of, places, seen_from_here, start, watched_of
 
 # ---------------------------------------------------------------------- 1: each grant has a number
 
@@ -263,7 +264,7 @@ def test_rule_6_the_waiting_shim_ends_what_neither_of_the_two_can(fleet: Fleet, 
     """Both are stopped: at the grant's last date it takes the keeper for dead, finds all by the mark, and kills it."""
     settings = {"election": FIRM, "stop": {"cgroup": "off"}}
     one = start(place, fleet, "one", file_lock, "ignore=SIGTERM", "daemons=2", settings=settings)
-    watched = [Watched(seen_from_here(one, pid)) for pid in (one.started().pid, *one.daemons(2))]
+    watched = watched_of(one, 2)
     other = fleet.start("other", file_lock)
     other.follows()
     assert one.shim

@@ -6,9 +6,9 @@ import signal
 
 import pytest
 
-from tests.e2e.instances import Fleet, Watched, eventually, is_alive, kill, renews, state_of
+from tests.e2e.instances import Fleet, Watched, eventually, is_alive, kill, renews, state_of, stop
 from tests.e2e.locks import Lock
-from tests.guard.places import ask, inside, places, seen_from_here, start, stop
+from tests.guard.places import ask, inside, places, seen_from_here, start
 
 
 @places

@@ -11,10 +11,10 @@ import pytest
 
 from awaitelect.protocol import Ack, BackoffSettings, Gone, Leave, Settings, Shutdown
 from awaitelect.values import changed
-from tests.e2e.instances import Fleet, Watched, eventually, is_alive, kill, now, renews
+from tests.e2e.instances import Fleet, Watched, eventually, is_alive, kill, now, renews, stop
 from tests.e2e.locks import Lock
 from tests.guard.halves import KeeperAlone
-from tests.guard.places import FIRM, fill, inside, stop
+from tests.guard.places import FIRM, fill, inside
 
 
 @pytest.fixture
