@@ -168,6 +168,12 @@ class Guard:
         """When SIGKILL has to be sent, whatever else."""
         return self.grant.kill_by - KILL_LEAD if self.grant else 0.0
 
+    def _is_over(self, now: float) -> bool:
+        """No hook is run and nobody is asked any more. After a suspension every date may have passed before we hear of
+        anything: a SIGCONT would only wake the command up.
+        """
+        return now >= self._last_kill_by
+
     @property
     def _kill_by(self) -> float:
         """When SIGKILL is sent to a command that does not stop."""
@@ -216,7 +222,7 @@ class Guard:
             self._cause = "shutdown"
             return actions + self._stop(stop_signal, True, now)
         if self.is_alive:
-            again = self._cause == "shutdown" and self.phase == Phase.STOPPING and now < self._last_kill_by
+            again = self._cause == "shutdown" and self.phase == Phase.STOPPING and not self._is_over(now)
             self._cause = "shutdown"
             return [*actions, self._stop_by_signal(stop_signal)] if again else actions
         if self.phase == Phase.IDLE:
@@ -288,7 +294,7 @@ class Guard:
         """No traffic is sent to the command any more."""
         if self._limits.pop(DRAIN, None) is None or self.phase != Phase.STOPPING or not self._is_executed:
             return []
-        return self._begin_stop(now)
+        return self._kill(now) if self._is_over(now) else self._begin_stop(now)
 
     def on_extended(self, seconds: float, now: float) -> None:
         """The command asks for so many seconds more to get ready."""
@@ -313,6 +319,8 @@ class Guard:
             return []
         called = "stop.command" if name == "stop" else f"hooks.{name}"
         said: list[Action] = [Note("warning" if failure else "debug", f"{called} {failure or 'has ended'}")]
+        if self.phase == Phase.STOPPING and self._is_over(now):
+            return said + self._kill(now)
         if name == "pre_start" and self.phase == Phase.STARTING:
             if not failure:
                 return said + (self._execute(now) if self._may_start(now) else self.on_deadline(now))
@@ -323,11 +331,9 @@ class Guard:
         if name == "post_start" and failure and self.phase == Phase.RUNNING:
             return self._fail(f"{called} {failure}", "exit-code", now)
         if name == "pre_stop" and self.phase == Phase.STOPPING:
-            return said + (self._ask_to_stop(now) if self._is_executed else self._tell_survivors(now))
+            return said + (self._ask_to_stop(now) if self._is_executed else [TellSurvivors()])
         if name == "stop" and self.phase == Phase.STOPPING:
-            if not self._is_executed or now >= self._last_kill_by:
-                return said + self._tell_survivors(now)
-            return [*said, self._stop_by_signal(self._stop_signal)]
+            return said + ([self._stop_by_signal(self._stop_signal)] if self._is_executed else [TellSurvivors()])
         if name == "post_stop" and self.phase == Phase.CLEANING:
             return said + self._kill(now)  # whatever it has left behind
         return said
@@ -338,7 +344,7 @@ class Guard:
         self._limits.clear()
         if not self._is_clean:
             self._is_clean = True
-            if self._may_clean and now < self._last_kill_by:
+            if self._may_clean and not self._is_over(now):
                 self.phase = Phase.CLEANING
                 told = self.outcome.variables(self.settings, self._stop_signal)
                 return self._run("post_stop", now, self._last_kill_by, {"AWAITELECT_STOP_CAUSE": self._cause, **told})
@@ -371,7 +377,7 @@ class Guard:
             self.outcome.result = self.outcome.result or "timeout"
             note = Note("warning", f"killing the command {now - self._stop_at:.1f}s after its stop: {why}")
             is_left_alone = self.settings.kill_mode == "process" and self._is_executed and not self._main_is_killed
-            if is_left_alone and not cut and now < self._last_kill_by:
+            if is_left_alone and not cut and not self._is_over(now):
                 self._main_is_killed, self._stop_at = True, now
                 return [note, Signal(SIGKILL)]
             return [note, *self._kill(now)]
@@ -455,8 +461,7 @@ class Guard:
         actions = [] if is_starting else self._leave_running()
         self.phase, self._stop_at, self._stop_signal = Phase.STOPPING, now, signal
         self._main_is_killed = False
-        # After a suspension every date may have passed before this is heard: a SIGCONT would only wake the command up.
-        if not grace or now >= self._last_kill_by:
+        if not grace or self._is_over(now):
             return actions + self._kill(now)
         if is_starting:
             self._limits.clear()
@@ -467,22 +472,18 @@ class Guard:
         return actions + self._begin_stop(now)
 
     def _begin_stop(self, now: float) -> list[Action]:
-        if now >= self._last_kill_by:  # we were stopped ourselves since: no hook is run, and nobody is woken up
-            return self._kill(now)
         if self._is_executed and "pre_stop" in self.settings.hooks:
             half = now + (self._kill_by - now) / 2  # the other one is the command's
             return self._run("pre_stop", now, half, {"AWAITELECT_STOP_CAUSE": self._cause})
         return self._ask_to_stop(now)
 
     def _ask_to_stop(self, now: float) -> list[Action]:
-        if now >= self._last_kill_by:
-            return self._kill(now)
         if self._is_executed and "stop" in self.settings.hooks:
             return self._run("stop", now, now + (self._kill_by - now) * 0.75)
         return [self._stop_by_signal(self._stop_signal)]
 
     def _tell_survivors(self, now: float) -> list[Action]:
-        return [TellSurvivors()] if now < self._last_kill_by else self._kill(now)
+        return self._kill(now) if self._is_over(now) else [TellSurvivors()]
 
     def _stop_by_signal(self, number: int) -> Action:
         if self.settings.kill_mode == "tree":
