@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
@@ -17,25 +18,39 @@ class Unreadable(Exception):
         self.reasons = reasons
 
 
+class SpecialFile(OSError):
+    """A pipe, a device or a socket: it would be waited for, or has no end."""
+
+
+def read_bytes(path: str, most: int) -> bytes:
+    """The content of a regular file; of one that is larger than `most`, one byte more than that.
+
+    Raises OSError: SpecialFile and IsADirectoryError for what is no regular file, and ValueError for a path with a NUL.
+    """
+    # O_NONBLOCK: opening a named pipe must not wait for its writer.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+        if not stat.S_ISREG(mode):
+            raise SpecialFile(errno.EINVAL, "it is no regular file", path)
+        raw = b""
+        while len(raw) <= most and (more := os.read(descriptor, most + 1 - len(raw))):
+            raw += more
+        return raw
+    finally:
+        os.close(descriptor)
+
+
 def read_text(path: str, what: str) -> str:
     """The text of a regular file. Raises Unreadable with a line that names the file; FileNotFoundError is its cause."""
     try:
-        # O_NONBLOCK: opening a named pipe must not wait for its writer.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        raw = read_bytes(path, LARGEST)
+    except IsADirectoryError as error:
+        raise Unreadable(f"{path}: cannot read {what}: it is a directory") from error
     except (OSError, ValueError) as error:
         raise Unreadable(f"{path}: cannot read {what}: {_reason(error)}") from error
-    try:
-        mode = os.fstat(descriptor).st_mode
-        if not stat.S_ISREG(mode):
-            kind = "a directory" if stat.S_ISDIR(mode) else "no regular file"
-            raise Unreadable(f"{path}: cannot read {what}: it is {kind}")
-        raw = b""
-        while len(raw) <= LARGEST and (more := os.read(descriptor, LARGEST + 1)):
-            raw += more
-    except OSError as error:
-        raise Unreadable(f"{path}: cannot read {what}: {_reason(error)}") from error
-    finally:
-        os.close(descriptor)
     if len(raw) > LARGEST:
         raise Unreadable(f"{path}: cannot read {what}: it is larger than {LARGEST} bytes")
     try:

@@ -21,12 +21,12 @@ import logging
 import os
 import re
 import secrets
-import stat
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
 
+from awaitelect.config.text_file import SpecialFile, read_bytes
 from awaitelect.core.lease import ABSENT, Observed, Record
 from awaitelect.errors import Conflict, StoreUnavailable
 from awaitelect.stores import inotify
@@ -160,10 +160,10 @@ class FileStore:
     def _load(self, number: int) -> dict[str, Any]:
         """The lease in a version's file, with its number inside. Raises OSError, and StoreUnavailable for nonsense."""
         path = self._file(number)
-        with open(path, "rb", opener=_without_waiting) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise StoreUnavailable(f"cannot read {path}: it is no regular file; remove it")
-            content = file.read(_LARGEST + 1)
+        try:
+            content = read_bytes(path, _LARGEST)
+        except SpecialFile as error:
+            raise StoreUnavailable(f"cannot read {path}: it is no regular file; remove it") from error
         if len(content) > _LARGEST:
             raise StoreUnavailable(f"cannot read {path}: it is larger than {_LARGEST} bytes; mend or remove it")
         try:
@@ -215,11 +215,6 @@ class FileStore:
     def _unavailable(self, verb: str, path: str, error: OSError, uncertain: bool = False) -> StoreUnavailable:
         code = errno.errorcode.get(error.errno or 0, "?")
         return StoreUnavailable(f"cannot {verb} {path}: {error.strerror} ({code})", uncertain=uncertain)
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    """Else opening a named pipe waits for its writer."""
-    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _version(lease: dict[str, Any]) -> int:
