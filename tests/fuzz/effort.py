@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from hypothesis import settings
 
@@ -25,3 +27,19 @@ def soon() -> Iterator[None]:
     began = time.process_time()
     yield
     assert time.process_time() - began < PATIENCE, "it takes minutes where it should take milliseconds"
+
+
+def no_file(path: Path, kind: str) -> None:
+    """Put there what can be opened, or found, and is no regular file."""
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "loop":
+        path.symlink_to(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "socket":
+        os.mknod(path, 0o600 | stat.S_IFSOCK)
+    else:
+        raise ValueError(kind)

@@ -17,7 +17,7 @@ from awaitelect.config.model import LEAVES, SECTIONS, VARIABLES
 from awaitelect.config.sources import load
 from awaitelect.config.text_file import LARGEST, Unreadable
 from awaitelect.errors import ConfigError
-from tests.fuzz.effort import examples, soon
+from tests.fuzz.effort import examples, no_file, soon
 
 WORDS = sorted(
     {key.split(".")[-1] for key in LEAVES} | set(SECTIONS) | {"path", "required", "HUP", "file", "15s", "on"}
@@ -217,16 +217,10 @@ def test_no_number_of_unknown_variables_takes_long() -> None:
 def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path: Path, kind: str) -> None:
     """A named pipe waits for its writer, /dev/zero never ends."""
     path = tmp_path / "config"
-    if kind == "pipe":
-        os.mkfifo(path)
-    elif kind == "folder":
-        path.mkdir()
-    elif kind == "loop":
-        path.symlink_to(path)
-    elif kind == "device":
-        path.symlink_to("/dev/zero")
-    elif kind == "unreadable name":
+    if kind == "unreadable name":
         path = tmp_path / "\udcff"
+    elif kind != "nothing":
+        no_file(path, kind)
     for sources in ({"config": str(path)}, {}):
         environ = {} if sources else {"AWAITELECT_ENV_FILE": str(path), "AWAITELECT_LOCK_PATH": "/x"}
         problems = attempt({"lock": "file:/x", **sources}, ["a"], environ)

@@ -23,7 +23,7 @@ from awaitelect.status.journal import Journal
 from awaitelect.stores.file import FileStore
 from awaitelect.stores.kubernetes import KubernetesStore
 from awaitelect.stores.wire import HOLDER, INSTANCE, RELEASED_BY, merge_record, parse_record
-from tests.fuzz.effort import examples, soon
+from tests.fuzz.effort import examples, no_file, soon
 from tests.stores.scripted import Request, raw, scripted, status, stream
 
 # aiohttp would rather send a megabyte in pieces.
@@ -236,7 +236,7 @@ async def test_no_bytes_in_its_files_break_the_file_store(
     await _reads_or_refuses(folder)
 
 
-@pytest.mark.parametrize("kind", ["pipe", "pipe with a writer", "folder", "loop", "device", "socket", "large"])
+@pytest.mark.parametrize("kind", ["pipe", "pipe with a writer", "folder", "loop", "device", "socket", "large file"])
 @pytest.mark.parametrize("where", ["lease", "first version", "last version"])
 async def test_what_is_no_file_stops_no_instance(tmp_path: Path, kind: str, where: str) -> None:
     """A named pipe in the place of a version was once waited for, for ever; /dev/zero has no end."""
@@ -246,19 +246,12 @@ async def test_what_is_no_file_stops_no_instance(tmp_path: Path, kind: str, wher
         path = path / (f"{0:019d}.json" if where == "first version" else f"{10**18:019d}.json")
         path.unlink(missing_ok=True)
     writer = -1
-    if kind.startswith("pipe"):
-        os.mkfifo(path)
-        writer = os.open(path, os.O_RDWR | os.O_NONBLOCK) if kind != "pipe" else writer
-    elif kind == "folder":
-        path.mkdir()
-    elif kind == "loop":
-        path.symlink_to(path)
-    elif kind == "device":
-        path.symlink_to("/dev/zero")
-    elif kind == "socket":
-        os.mknod(path, 0o600 | 0o140000)
-    else:
+    if kind == "large file":
         path.write_bytes(b" " * 4_000_000)
+    else:
+        no_file(path, kind.split()[0])
+    if kind == "pipe with a writer":
+        writer = os.open(path, os.O_RDWR | os.O_NONBLOCK)
     if (kind, where) == ("folder", "lease"):
         return  # that is what it is
     assert await _reads_or_refuses(tmp_path / "lease") is not None
