@@ -13,7 +13,7 @@ from awaitelect.core.machine import State
 from awaitelect.protocol import Grant
 from awaitelect.values import changed
 from tests.simulation.machines import Process
-from tests.simulation.network import request
+from tests.simulation.network import Request
 
 if TYPE_CHECKING:
     from tests.simulation.fleet import Fleet
@@ -281,7 +281,9 @@ class Elector(Process):
                 self.deliver(self._fail, asked, reason, uncertain, retry_after)
 
         if write is None:
-            request(world, store, node, lambda: store.current, lambda got: self._answer(asked, got, sent_at), fail)
+            Request(
+                world, store, node, lambda: store.current, lambda got: self._answer(asked, got, sent_at), fail
+            ).send()
             return
         record = stamp(write.record, write.base.record, node.wall())
         if self.fleet.mutation and self.fleet.mutation.stamps_plainly:
@@ -291,7 +293,7 @@ class Elector(Process):
         def serve() -> Observed | None:
             return store.write(write, record, self.name, self.keeper)
 
-        request(world, store, node, serve, lambda got: self._answer(asked, got, sent_at), fail)
+        Request(world, store, node, serve, lambda got: self._answer(asked, got, sent_at), fail).send()
         if self.freezes_at_write is not None and write.purpose == "acquire" and not world.is_calm:
             seconds, self.freezes_at_write = self.freezes_at_write, None
             world.after(0.0001, self._freeze_now, seconds)

@@ -17,23 +17,11 @@ LATEST = 60.0
 """Seconds by which a request may be late: long after whoever sent it has given it up."""
 
 
-def request(
-    world: World,
-    store: Store,
-    node: Node,
-    serve: Callable[[], Any],
-    answer: Callable[[Any], None],
-    fail: Callable[[str, bool, float | None], None],
-) -> None:
-    """Send a request through the network of `node`; perhaps its answer arrives.
+class Request:
+    """On its way through the network of `node` to the store and back; perhaps its answer arrives.
 
     `fail` gets a reason, whether it may have been stored all the same, and for how long the server asks to wait.
     """
-    _Passage(world, store, node, serve, answer, fail).leave()
-
-
-class _Passage:
-    """One request on its way there and back."""
 
     __slots__ = ("answer", "fail", "node", "sent_in", "serve", "store", "world")
 
@@ -49,7 +37,7 @@ class _Passage:
         self.world, self.store, self.node, self.serve, self.answer, self.fail = world, store, node, serve, answer, fail
         self.sent_in = world.storms
 
-    def leave(self) -> None:
+    def send(self) -> None:
         world, node = self.world, self.node
         chance = world.random
         delay = 0.001 + 0.008 * chance()

@@ -7,7 +7,7 @@ from typing import Any
 from awaitelect.core.lease import Observed, Record
 from awaitelect.values import changed
 from tests.simulation.machines import Node
-from tests.simulation.network import request
+from tests.simulation.network import Request
 from tests.simulation.store import Store
 from tests.simulation.world import World
 
@@ -78,7 +78,7 @@ class GoClient:
             return
         if not self.is_leading and self.has_led and self.releases_late and world.likely(0.06):
             self._wipe()
-        request(world, self.store, self.node, lambda: self.store.current, self._on_read, self._on_failure)
+        Request(world, self.store, self.node, lambda: self.store.current, self._on_read, self._on_failure).send()
 
     def _on_read(self, observed: Observed) -> None:
         if self.is_over:
@@ -125,7 +125,7 @@ class GoClient:
             if result is not None and world.now < sent + 2 and not self.is_over:
                 self._lead()
 
-        request(world, store, self.node, serve, answer, self._on_failure)
+        Request(world, store, self.node, serve, answer, self._on_failure).send()
 
     def _on_failure(self, reason: str, uncertain: bool, retry_after: float | None) -> None:
         pass
