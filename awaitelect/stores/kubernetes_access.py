@@ -290,6 +290,9 @@ class AccessSource:
             (loader._cluster, ("certificate-authority",)),
         ):
             base = os.path.dirname(os.path.abspath(node.path))
+            for key in ("token", *keys, *(f"{key}-data" for key in keys)):
+                if isinstance(node.value.get(key), (dict, list)):
+                    raise ConfigError([f"cannot use kubeconfig {node.path}: its {key} must be a text"])
             for key in keys:
                 if node.value.get(key):
                     # Of several kubeconfigs, the one that says it counts; the client takes the cluster's for all.
@@ -451,7 +454,7 @@ def _finish(
         secret = secret.strip()
         if not secret:
             raise ConfigError(["cannot use the token: it is empty"])
-        if not secret.isascii() or not secret.isprintable():
+        if not secret.isascii() or not secret.isprintable() or " " in secret:
             raise ConfigError(["cannot use the token: it has characters that no token has"])
         key["BearerToken"] = f"{kind.capitalize()} {secret}"
     server = urlsplit(configuration.host)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from awaitelect.errors import ConfigError, StoreUnavailable
 from awaitelect.stores import kubernetes_access
 from awaitelect.stores.kubernetes_access import AccessSource
-from tests.fuzz.effort import examples, soon
+from tests.fuzz.effort import examples, no_file, soon
 
 SECRET = "sesame-open-sesame"
 JUNK = st.sampled_from([None, True, 0, -1, 1.5, "", "x", [], {}, ["y"], {"y": "z"}, [None], {"a": []}])
@@ -56,21 +56,22 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
+def user_is(user: dict[str, Any]) -> dict[str, Any]:
+    """A kubeconfig that is sound, unless the user isn't."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "c",
+        "clusters": [{"name": "k", "cluster": {"server": "https://127.0.0.1:1", "proxy-url": ""}}],
+        "users": [{"name": "u", "user": user}],
+        "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u", "namespace": "n"}}],
+    }
+
+
 @st.composite
 def kubeconfigs(draw: st.DrawFn) -> Any:
     """One that is sound but for one or two places, where something else stands or nothing."""
-    config: dict[str, Any] = json.loads(
-        json.dumps(
-            {
-                "apiVersion": "v1",
-                "kind": "Config",
-                "current-context": "c",
-                "clusters": [{"name": "k", "cluster": {"server": "https://127.0.0.1:1", "proxy-url": ""}}],
-                "users": [{"name": "u", "user": draw(st.sampled_from(USERS))}],
-                "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u", "namespace": "n"}}],
-            }
-        )
-    )
+    config: dict[str, Any] = json.loads(json.dumps(user_is(draw(st.sampled_from(USERS)))))
     for _ in range(draw(st.integers(0, 2))):
         node: Any = config
         while True:
@@ -109,6 +110,9 @@ async def _read(source: AccessSource) -> str:
 @examples(50)
 @given(kubeconfigs())
 @example({"current-context": "c", "contexts": 5})
+@example(user_is({"exec": {**PLUGIN, "args": {"A": SECRET}}}))  # the client quotes all of the user
+@example(user_is({"token": SECRET + "\nX: y"}))
+@example(user_is({"token": [SECRET]}))
 async def test_no_kubeconfig_breaks_it(folder: Path, config: Any) -> None:
     """People write it by hand, and tools by halves."""
     path = folder / "config"
@@ -130,29 +134,31 @@ async def test_no_bytes_in_a_kubeconfig_break_it(folder: Path, content: bytes) -
     assert "cannot" in said and str(path) in said
 
 
+@pytest.mark.parametrize("key", ["token", "tokenFile", "client-key-data", "client-certificate"])
+@pytest.mark.parametrize("value", [[SECRET], {"a": SECRET}])
+async def test_a_secret_that_is_no_text_is_refused(tmp_path: Path, key: str, value: Any) -> None:
+    """The client would make a token of what a list looks like in Python."""
+    (tmp_path / "config").write_text(yaml.safe_dump(user_is({key: value})))
+    assert f"its {key} must be a text" in await _read(AccessSource(str(tmp_path / "config"), None))
+
+
+async def test_no_tag_in_a_kubeconfig_runs_anything(tmp_path: Path) -> None:
+    """It may come from somebody else, as a download."""
+    (tmp_path / "config").write_text(f"contexts: !!python/object/apply:os.mkdir [{tmp_path}/made]\n")
+    assert "cannot" in await _read(AccessSource(str(tmp_path / "config"), None))
+    assert not (tmp_path / "made").exists()
+
+
 @pytest.mark.parametrize("key", ["tokenFile", "client-certificate", "client-key", "certificate-authority", "itself"])
 @pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
 async def test_what_is_no_file_is_not_waited_for(tmp_path: Path, key: str, kind: str) -> None:
     """A named pipe waits for its writer, and OpenSSL waits with it; /dev/zero never ends."""
     odd = tmp_path / "odd"
-    if kind == "pipe":
-        os.mkfifo(odd)
-    elif kind == "device":
-        odd.symlink_to("/dev/zero")
-    else:
-        odd.mkdir()
-    cluster: dict[str, Any] = {"server": "https://127.0.0.1:1"}
-    user: dict[str, Any] = {"token": SECRET}
+    no_file(odd, kind)
+    user = {key: str(odd), **({"client-key": str(odd)} if key == "client-certificate" else {})}
+    config = user_is({"token": SECRET} if key == "certificate-authority" else user)
     if key == "certificate-authority":
-        cluster[key] = str(odd)
-    else:
-        user = {key: str(odd), **({"client-key": str(odd)} if key == "client-certificate" else {})}
-    config = {
-        "current-context": "c",
-        "clusters": [{"name": "k", "cluster": cluster}],
-        "users": [{"name": "u", "user": user}],
-        "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
-    }
+        config["clusters"][0]["cluster"][key] = str(odd)
     (tmp_path / "config").write_text(yaml.safe_dump(config))
     path = odd if key == "itself" else tmp_path / "config"
     said = await _read(AccessSource(str(path), None))
@@ -165,18 +171,24 @@ def account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "1")
     (tmp_path / "token").write_text("t")
-    (tmp_path / "ca.crt").write_text("")
+    (tmp_path / "ca.crt").write_text("x")
     return tmp_path
 
 
-TOKENS = [b"", b"\n", b" \t\r\n", b"\xff\xfe", b"a b", SECRET.encode() + b"\x00", b"t\r\nX: y", "\u00e4".encode()]
+KEY = SECRET.encode()
+TOKENS = {
+    "empty": [b"", b"\n", b" \t\r\n"],
+    "that no token has": [b"a b", KEY + b" x", KEY + b"\x00", KEY + b"\r\nX: y", "\u00e4".encode()],
+    "can't decode": [b"\xff\xfe", KEY + b"\xff"],
+}
 
 
-@pytest.mark.parametrize("token", TOKENS)
-async def test_no_token_file_breaks_it(account: Path, token: bytes) -> None:
+@pytest.mark.parametrize(("reason", "token"), [(reason, one) for reason in TOKENS for one in TOKENS[reason]])
+async def test_no_token_file_breaks_it(account: Path, reason: str, token: bytes) -> None:
     """A line break in it would be a header of its own."""
     (account / "token").write_bytes(token)
-    assert "cannot use" in await _read(AccessSource(None, None, account))
+    said = await _read(AccessSource(None, None, account))
+    assert "cannot use" in said and reason in said
 
 
 @pytest.mark.parametrize("name", ["ca.crt", "namespace"])
