@@ -118,11 +118,14 @@ class _Reading:
             return Node(self._anchors[str(event.anchor)].value, line, column)
         value: Any
         if isinstance(event, yaml.MappingStartEvent):
+            self._tag(event, "map")
             value = self._mapping(depth)
         elif isinstance(event, yaml.SequenceStartEvent):
+            self._tag(event, "seq")
             value = self._sequence(depth)
         else:
-            value = self._scalar(event)
+            tag = self._tag(event, "str")
+            value = event.value if event.style or tag else plain_word(event.value)
         node = Node(value, line, column)
         if event.anchor:
             self._anchors[event.anchor] = node
@@ -139,13 +142,12 @@ class _Reading:
             found.append(self._node(event, depth + 1))
         return found
 
-    def _scalar(self, event: Any) -> Any:
+    def _tag(self, event: Any, plain: str) -> str:
+        """The tag before a value, empty for none; one that would make it something else than it looks is refused."""
         tag = (event.tag or "").removeprefix("tag:yaml.org,2002:")
-        if tag not in ("", "!", "str"):
+        if tag not in ("", "!", plain):
             self._fail(event, f"the tag {tag!r} is not understood; expected the value without it")
-        if event.style or tag:
-            return event.value
-        return plain_word(event.value)
+        return tag
 
     def _mapping(self, depth: int) -> dict[Any, Node]:
         own: dict[Any, Node] = {}

@@ -143,6 +143,10 @@ def test_a_refused_value_is_not_reasoned_about(tmp_path: Path) -> None:
         ("log: &a [*a]\n", "a.yaml:1:10: no value is anchored as &a before this"),
         ("log: !!python/name:os.system x\n", "a.yaml:1:6: the tag 'python/name:os.system' is not understood; "
          "expected the value without it"),
+        ("command: !!python/object/apply:os.system [x]\n", "a.yaml:1:10: the tag "
+         "'python/object/apply:os.system' is not understood; expected the value without it"),
+        ("log: !!set {a: null}\n", "a.yaml:1:6: the tag 'set' is not understood; expected the value without it"),
+        ("log: !!seq {a: null}\n", "a.yaml:1:6: the tag 'seq' is not understood; expected the value without it"),
         ("[a, b]: c\n", "a.yaml:1:1: a list stands as a key; expected a word"),
         ("<<: 5\n", "a.yaml:1:1: '<<' merges mappings; expected an alias of one"),
         ("log: {level: info}\nstop: {}\nlog: {}\n",

@@ -132,6 +132,18 @@ def _lines(section: dict[str, Any], indent: str) -> str:
     return "".join(lines)
 
 
+@pytest.mark.parametrize(
+    "kind", ["object/apply:os.mkdir [{}]", "object/new:os.mkdir [{}]", "object/apply:os.mkdir {{args: [{}]}}"]
+)
+def test_no_tag_runs_anything(path: Path, kind: str) -> None:
+    """YAML's tags once made objects of any class, and called anything."""
+    trace = path.parent / "made"
+    path.write_text("command: !!python/" + kind.format(trace) + "\n")
+    (problem,) = attempt({"config": str(path), "lock": "file:/x"}, ["a"], {})
+    assert problem.startswith(f"{path}:1:10: the tag ")
+    assert not trace.exists()
+
+
 @examples(100)
 @given(text=YAML_BITS)
 def test_no_text_breaks_it(path: Path, text: str) -> None:
