@@ -30,7 +30,8 @@ from tests.pods import need_root, with_account, write_account
 
 LEGACY = str(Path(PROGRAM).parent / "k8s-await-election")
 P = "K8S_AWAIT_ELECTION_"
-SHORT = {"LEASE_DURATION": "4", "RENEW_DEADLINE": "2", "RETRY_PERIOD": "1"}
+SHORT = {"LEASE_DURATION": "12", "RENEW_DEADLINE": "9", "RETRY_PERIOD": "1"}
+"""Seconds: other durations than the defaults, with which a request may be slow on a busy machine, without a warning."""
 WELL_BELOW = 10.0
 """Seconds: on a busy machine, and still no lease of 15 s has been waited for."""
 ROUTED = {
@@ -171,7 +172,7 @@ def test_its_environment_and_its_role_are_enough(site: Site, program: str) -> No
     one = site.start("a", program=program)
     one.started()
     spec = site.lease()
-    assert (spec["holderIdentity"], spec["leaseDurationSeconds"], spec["leaseTransitions"]) == ("a", 4, 0)
+    assert (spec["holderIdentity"], spec["leaseDurationSeconds"], spec["leaseTransitions"]) == ("a", 12, 0)
     before = spec["renewTime"]
     eventually(lambda: site.lease()["renewTime"] != before, "it is renewed", pace=0.1)
     one.tell(signal.SIGTERM)
@@ -295,7 +296,7 @@ def test_told_to_end_the_command_ends_first_and_the_next_one_starts_at_once(site
     started = follower.started()
     assert leader.signals() == [signal.SIGTERM]
     last = leader.entries()[-1]
-    assert last.what == "end" and 0 < started.at - last.at < 1.0
+    assert last.what == "end" and 0 < started.at - last.at < WELL_BELOW
 
 
 @pytest.mark.parametrize("way", ["follow", "exit"])
@@ -353,7 +354,10 @@ def test_as_pid_1_it_reaps(site: Site) -> None:
 
     def only_those_that_live() -> bool:
         children = children_of(keeper)
-        names = [Path(f"/proc/{each}/comm").read_text().strip() for each in children if state_of(each)]
+        try:
+            names = [Path(f"/proc/{each}/comm").read_text().strip() for each in children]
+        except OSError:  # one is reaped at this moment
+            return False
         return names.count("sleep") == 1 and all(state_of(each) not in ("Z", "") for each in children)
 
     eventually(only_those_that_live, "the orphan is reaped", pace=0.05)
