@@ -47,7 +47,7 @@ ANSWERS: dict[str, bytes | None] = {
     "204, empty": raw(204, ""),
     "written, reply lost": LOSE,
 }
-LONG = {"lease_duration": 8, "renew_deadline": 6.5, "retry_period": 0.5}
+LONG = {"lease_duration": 16, "renew_deadline": 14, "retry_period": 0.5}
 """An election with time for a trouble that is over before the deadline."""
 
 
@@ -133,7 +133,7 @@ def test_what_lasts_longer_ends_the_command_in_time_and_another_one_takes_over(s
     """Asked at `term_by`, dead before the lease runs out; who is not in trouble starts after that, and the one that was
     follows it as soon as it can.
     """
-    lease, deadline, retry = 4.0, 3.0, 0.5
+    lease, deadline, retry = 8.0, 4.0, 0.5
     election = {"lease_duration": lease, "renew_deadline": deadline, "retry_period": retry}
     those = sites("silent", "reset", "lost replies", "401", "429, come again in a minute")
     instances = [site.start("one", **election) for site in those]
@@ -150,7 +150,7 @@ def test_what_lasts_longer_ends_the_command_in_time_and_another_one_takes_over(s
         each.wait()
         gone = one.entries()[-1].at
         asked = next(entry.at for entry in one.entries("signal"))
-        assert cut - retry - 1 + deadline < asked < cut + deadline + 0.5, site.trouble
+        assert cut - retry - 2.5 + deadline < asked < cut + deadline + 2.5, site.trouble
         assert gone < cut + lease - 0.5, site.trouble
     for one, other in zip(instances, others, strict=False):
         assert other.started().at > one.entries()[-1].at
@@ -172,7 +172,7 @@ def test_a_follower_with_a_dead_watch_takes_over_when_the_lease_runs_out(sites: 
     site.begin()
     leader.tell(signal.SIGTERM)
     leader.ends()
-    assert follower.started().at < leader.entries("end")[-1].at + 3.0 + 2.0
+    assert follower.started().at < leader.entries("end")[-1].at + 20, "a read without a cause comes a minute later"
 
 
 @contextlib.contextmanager
@@ -189,13 +189,13 @@ def frozen(cluster: ControlPlane) -> Iterator[None]:
 def test_a_frozen_server_is_outlived_up_to_the_deadline_and_not_longer(sites: Sites, cluster: ControlPlane) -> None:
     """It is stopped as a whole; its clients' connections stay open."""
     patient, hasty = sites("silent", "silent")
-    one, two = patient.start("one", **LONG), hasty.start("two")
+    one, two = patient.start("one", **LONG), hasty.start("two", lease_duration=6, renew_deadline=2)
     start, watched = one.started(), Watched(two.started().pid)
     begun = now()
     with frozen(cluster):
         watched.wait()
         gone = two.entries()[-1].at
-        assert gone < begun + 2.5
+        assert gone < begun + 5.5, "half a second before its lease runs out"
         one.says("cannot renew the lease")
     assert two.started(2).at > gone
     renews(patient.direct, 2)
@@ -219,7 +219,7 @@ def test_a_server_that_is_restarted_costs_neither_a_term_nor_a_quick_hand_over(
     renews(site.direct, 3)
     leader.tell(signal.SIGTERM)
     leader.ends()
-    assert follower.started().at < leader.entries("end")[-1].at + 3
+    assert follower.started().at < leader.entries("end")[-1].at + 20
 
 
 def test_answers_in_turn_break_no_term(sites: Sites) -> None:
