@@ -126,7 +126,7 @@ def test_a_hung_keeper_gives_no_sign_of_life(fleet: Fleet, file_lock: Lock, one_
 
 def test_a_stop_that_takes_long_goes_on_asking_for_time(fleet: Fleet, file_lock: Lock, one_inbox: Inbox) -> None:
     """Past TimeoutStopSec= systemd would kill what is still being stopped in order."""
-    settings = {"stop": {"timeout": "7s"}}
+    settings = {"stop": {"timeout": "7s"}, "election": {"lease_duration": 45, "renew_deadline": 40}}
     one = fleet.start("one", file_lock, "ignore=SIGTERM", settings=settings, environment=one_inbox.environment())
     one.started()
     one.tell(signal.SIGTERM)
