@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 ELECTOR_TIME = 5.0
 """Seconds that the elector has for the release once the command is gone."""
-REAP_TIME = 1.0
+REAP_TIME = 5.0
 """Seconds that what was killed at the end has to be gone: nothing may hold us up for ever."""
 PROGRESS = SILENCE + STARTUP + LONGEST_PAUSE
 """Seconds without a word of an elector about the lease, after which we give a service manager no sign of life any more:
@@ -85,11 +85,12 @@ class Keeper:
         ready = self._wait()
         self._termination.pump(ready)
         self._notice_time(clock.now())
+        if self._supervision.guard is None:  # an elector whose settings have come may hold the lease already
+            self._listen(ready)
         self._forwarding.forward()
         self._reap()
         self._supervision.notice(ready)
-        if self._elector.fileno() in ready:
-            self._dialogue.listen()
+        self._listen(ready)
         self._settle()
         self._report()
 
@@ -108,6 +109,10 @@ class Keeper:
             self._service.wake_at if self._service else None,
         ]
         return self._waiting.until(min((at for at in dates if at is not None), default=None))
+
+    def _listen(self, ready: set[int]) -> None:
+        if self._elector.fileno() in ready:
+            self._dialogue.listen()
 
     def _notice_time(self, now: float) -> None:
         self._supervision.notice_time(now)
