@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 import os
 import traceback
@@ -85,7 +86,7 @@ def kubeconfigs(draw: st.DrawFn) -> Any:
             if isinstance(node, dict) and draw(st.booleans()):
                 del node[key]
             else:
-                node[key] = draw(ODD)
+                node[key] = copy.deepcopy(draw(ODD))  # what is chosen next may be inside
             break
     return config
 
