@@ -16,7 +16,7 @@ say() { printf '\n=== %s\n' "$1"; }
 say "alice and bob are started; both want to run the same job"
 awaitelect --lock "file:$folder/job.lease" --identity alice -- sh -c "$work" &
 one=$!
-sleep 1
+until ls "$folder"/job.lease/*.json >/dev/null 2>&1; do sleep 0.1; done
 awaitelect --lock "file:$folder/job.lease" --identity bob -- sh -c "$work" &
 two=$!
 sleep 3

@@ -20,7 +20,7 @@ def cluster() -> Iterator[ControlPlane]:
     """A real API server, started once for the whole run."""
     if assets() is None:
         pytest.skip("KUBEBUILDER_ASSETS names no folder with etcd and kube-apiserver")
-    with ControlPlane() as control_plane:
+    with ControlPlane(patience=180.0) as control_plane:
         yield control_plane
 
 

@@ -38,7 +38,7 @@ def test_the_clock_does_not_go_back() -> None:
 
 def test_the_alarm_rings_at_its_instant_and_not_before(alarm: clock.Alarm) -> None:
     """The kernel waits, nobody polls."""
-    at = clock.now() + 0.05
+    at = clock.now() + 1.0
     alarm.set(at)
     assert not rings(alarm, 0)
     assert rings(alarm, 5)

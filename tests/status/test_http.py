@@ -273,6 +273,7 @@ async def test_who_is_slow_has_so_much_time(monkeypatch: pytest.MonkeyPatch) -> 
                 writer.write(b"x")
             await asyncio.sleep(0.01)
         assert await cut
+        monkeypatch.setattr(http, "TIME", 10 * PATIENCE)
         assert await asked(port) == 200
         await hang_up(writer)
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -102,8 +103,9 @@ async def test_a_client_certificate_is_enough(cluster: ControlPlane, tmp_path: P
         store = await KubernetesStore.connect("none", "default", cluster.kubeconfig(tmp_path / "kc", user))
         assert await store.read(T) == ABSENT
         await store.close()
-    left = [path for path in Path(tempfile.gettempdir()).glob("tmp*") if path.is_file() and path.stat().st_size]
-    assert not any(path.read_bytes() == key.read_bytes() for path in left)
+    for path in Path(tempfile.gettempdir()).glob("tmp*"):
+        with suppress(OSError):  # others' come and go
+            assert not path.is_file() or path.read_bytes() != key.read_bytes()
 
 
 async def test_in_cluster_files_are_used_and_followed(
@@ -184,7 +186,7 @@ async def test_a_plugin_that_fails_is_an_error(
     tmp_path: Path, script: str, match: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Going on without credentials would only show as a 403 that explains nothing. It may get better by itself."""
-    monkeypatch.setattr(kubernetes_access, "PLUGIN_TIMEOUT", 0.3)
+    monkeypatch.setattr(kubernetes_access, "PLUGIN_TIMEOUT", 0.3 if script == "sleep 100" else 30.0)
     async with scripted(lambda request: asyncio.sleep(0, None)) as server:
         config = server.kubeconfig(tmp_path / "kc", plugin(tmp_path / "plugin", script))
         began = time.monotonic()
@@ -192,7 +194,7 @@ async def test_a_plugin_that_fails_is_an_error(
         with pytest.raises(StoreUnavailable, match=match):
             await store.read(T)
         await store.close()
-        assert time.monotonic() - began < 5 and server.requests == []
+        assert time.monotonic() - began < 50 and server.requests == []
 
 
 async def test_reading_a_kubeconfig_leaves_the_api_client_alone(cluster: ControlPlane, tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ import time
 import traceback
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -365,20 +364,20 @@ async def test_a_plugins_credential_is_replaced_before_it_ends(cluster: ControlP
         return None
 
     script = f"""echo run >>{tmp_path}/runs
-ends=$(($(date +%s) + 5)); told=$(date -u -d @$ends +%Y-%m-%dT%H:%M:%SZ)
+ends=$(($(date +%s) + 10)); told=$(date -u -d @$ends +%Y-%m-%dT%H:%M:%SZ)
 echo '{{"status": {{"token": "T-'$ends'", "expirationTimestamp": "'$told'"}}}}'"""
     with Gate(cluster, check) as gate:
         known = {"server": f"https://127.0.0.1:{gate.port}", "certificate_authority": str(cluster.ca)}
+        begun = time.monotonic()
         async with connected(write(tmp_path / "kc", plugin(tmp_path / "plugin", script), **known)) as store:
             assert await store.read(T) == ABSENT
-            begun = time.monotonic()
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(30):
                 while len(used) < 2:
                     assert await store.read(T) == ABSENT
                     await asyncio.sleep(0.05)
             took = time.monotonic() - begun
     assert refused == []
-    assert took > 2.5, "each is used for most of its life"
+    assert took > 5, "each is used for most of its life"
     assert len((tmp_path / "runs").read_text().split()) <= 3
 
 
@@ -387,19 +386,22 @@ async def test_a_plugin_that_fails_in_mid_term_costs_nothing_while_the_server_ta
     tmp_path: Path, failure: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A renewal must neither fail nor wait because a login service is away."""
-    monkeypatch.setattr(kubernetes_access, "PLUGIN_TIMEOUT", 0.5)
-    ends = (datetime.now(UTC) + timedelta(seconds=0.5)).isoformat()
-    first = credential(token=f"T1-{SECRET}", expirationTimestamp=ends)
-    script = f"""test -e {tmp_path}/ran || {{ touch {tmp_path}/ran; echo '{first}'; exit; }}
+    monkeypatch.setattr(kubernetes_access, "_AGAIN", 60.0)
+    first = credential(token=f"T1-{SECRET}", expirationTimestamp="ENDS")
+    ends = "$(date -u -d '+4 seconds' +%Y-%m-%dT%H:%M:%SZ)"
+    script = f"""test -e {tmp_path}/ran || {{ touch {tmp_path}/ran; echo '{first}' | sed "s/ENDS/{ends}/"; exit; }}
 echo run >>{tmp_path}/runs; {failure}"""
     async with scripted(only(f"T1-{SECRET}")) as server:
         config = server.kubeconfig(tmp_path / "kc", plugin(tmp_path / "plugin", script))
         store = await KubernetesStore.connect("x", "ns", config)
         assert (await store.read(T)).version == 7
-        until = time.monotonic() + 1.5
-        while time.monotonic() < until:
+        monkeypatch.setattr(kubernetes_access, "PLUGIN_TIMEOUT", 0.5)
+        async with asyncio.timeout(30):
+            while "going on with" not in caplog.text:
+                assert (await store.read(T)).version == 7
+                await asyncio.sleep(0.02)
+        for _ in range(20):
             assert (await store.read(T)).version == 7
-            await asyncio.sleep(0.02)
         await store.close()
     assert "going on with the credentials that we have" in caplog.text and SECRET not in caplog.text
     assert (tmp_path / "runs").read_text().count("run") == 1, "it is not run over and over"
@@ -409,7 +411,7 @@ async def test_no_request_waits_for_a_plugin_while_there_is_a_credential(tmp_pat
     """It may hang for longer than a lease lasts."""
     # Counted from when it is said: one that has ended by then is not replaced for that.
     first = credential(token="T1", expirationTimestamp="ENDS")
-    ends = "$(date -u -d '+2 seconds' +%Y-%m-%dT%H:%M:%SZ)"
+    ends = "$(date -u -d '+4 seconds' +%Y-%m-%dT%H:%M:%SZ)"
     script = f"""test -e {tmp_path}/ran || {{ touch {tmp_path}/ran; echo '{first}' | sed "s/ENDS/{ends}/"; exit; }}
 touch {tmp_path}/hangs; sleep 100"""
     async with scripted(only("T1")) as server:

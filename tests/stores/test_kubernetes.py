@@ -369,9 +369,10 @@ async def test_a_write_is_not_held_up_by_many_watches(kubernetes: Any, changes: 
     """Watches have connections of their own."""
     store = await kubernetes.store()
     watches = [changes(store, ABSENT) for _ in range(150)]
-    created = await store.create(HELD, T)
+    patience = 4 * T  # so many connections begin at once
+    created = await store.create(HELD, patience)
     assert await watches[0].next() == created
-    assert (await store.update(created, changed(HELD, holder="b"), T)).version > created.version
+    assert (await store.update(created, changed(HELD, holder="b"), patience)).version > created.version
 
 
 async def test_a_lease_that_was_made_again_is_told_from_the_first(kubernetes: Any, changes: Watch) -> None:

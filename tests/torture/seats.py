@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ from tests.torture.lives import now_ns
 SECOND = 1_000_000_000
 SEEN = (b"following ", b"leading", b"holds the lease", b"there is no lease")
 """What an elector says of the lease, the first time that it has seen it."""
-GROWN_UP = 6 * SECOND
+GROWN_UP = 20 * SECOND
 """After so long an elector has seen it, whatever it says."""
 
 
@@ -132,8 +133,12 @@ class Seat:
         return found
 
     def zombies(self) -> list[int]:
-        """Children that nobody has reaped."""
-        return [pid for pid in self.children if state_of(pid) == "Z"]
+        """Children that nobody has reaped for seconds."""
+        found = [pid for pid in self.children if state_of(pid) == "Z"]
+        until = now_ns() + 10 * SECOND
+        while now_ns() < until and any(state_of(pid) == "Z" for pid in found):
+            time.sleep(0.05)
+        return [pid for pid in found if state_of(pid) == "Z"]
 
     # ------------------------------------------------------------------ its life
 

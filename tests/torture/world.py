@@ -181,7 +181,9 @@ class World:
             told_at, ran, deeds = seat.told_at, seat.ran_when_told, tuple(seat.deeds)
             ended = seat.ended()
             if ended:
-                time.sleep(2 * PACE)  # for what the command has written
+                seen = self.watcher.looks
+                while self.watcher.looks < seen + 2:  # for what the command has written
+                    time.sleep(PACE)
                 self.exits.append(Exit(seat.name, *ended, deeds, told_at, self._status_of(seat.name), ran))
             seat.look(may_start and not self.holds_starts)
         time.sleep(PACE)
