@@ -66,8 +66,8 @@ def is_alive(pid: int) -> bool:
     return state_of(pid) not in ("", "Z", "X")
 
 
-def state_of(pid: int) -> str:
-    """The letter of ps(1); empty for no such process."""
+def state_of(pid: int | str) -> str:
+    """The letter of ps(1), empty for no such process; also of one of its threads, `PID/task/TID`."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
     except (OSError, IndexError):

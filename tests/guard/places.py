@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +13,6 @@ import pytest
 
 from awaitelect.cgroup import own_directory
 from tests.e2e.instances import (
-    PACE,
     Entry,
     Fleet,
     Instance,
@@ -24,7 +22,6 @@ from tests.e2e.instances import (
     eventually,
     is_alive,
     kill,
-    now,
     state_of,
     stop,
 )
@@ -70,6 +67,13 @@ def seen_from_here(one: Instance, pid: int) -> int:
 def watched_of(one: Instance, daemons: int) -> list[Watched]:
     """All that its command consists of, so many daemons among it, once they have begun."""
     return [Watched(seen_from_here(one, pid)) for pid in (one.started().pid, *one.daemons(daemons))]
+
+
+def last_sign(one: Instance) -> float:
+    """Of its first command, which has ended, and of that one's daemons."""
+    entries = one.entries()
+    run = next(each.run for each in entries if each.what == "start")
+    return max(each.at for each in entries if each.run == run)
 
 
 def inside(folder: Path) -> dict[str, str]:
@@ -118,7 +122,8 @@ def fail_stopped(pid: int, folder: Path) -> None:
 
 def fail_busy(pid: int, folder: Path) -> None:
     ask(folder, "busy")
-    eventually(lambda: state_of(pid) == "R", "it is busy")
+    threads = Path(f"/proc/{pid}/task")
+    eventually(lambda: any(state_of(f"{pid}/task/{one}") == "R" for one in os.listdir(threads)), "it is busy")
 
 
 def fail_starved(pid: int, folder: Path) -> None:
@@ -142,19 +147,14 @@ def electors_of(one: Instance) -> list[int]:
     return [pid for pid in children_of(one.pid) if "awaitelect.elector" in command_line(pid) and is_alive(pid)]
 
 
-def end_each_elector(one: Instance, until: Callable[[], object], but: int = 0) -> float:
-    """Kill each elector but this one as soon as there is one, until the question is answered; when the first was."""
-    first = 0.0
-    give_up_at = now() + 60
-    while not until():
-        assert now() < give_up_at, "not within 60s"
-        for pid in electors_of(one):
-            if pid != but:
-                kill(pid)
-                first = first or now()
-                eventually(lambda pid=pid: not is_alive(pid), "a killed elector is dead")
-        time.sleep(PACE)
-    return first
+def end_each_elector(one: Instance, until: Callable[[], object], but: int = 0) -> None:
+    """Have no elector but this one live, until the question is answered. `inside` has to be in its environment."""
+    (one.fleet.folder / "no elector").touch()  # else one that we see late might renew
+    for pid in electors_of(one):
+        if pid != but:
+            kill(pid)
+    eventually(until, "the electors' end has its effect", 60)
+    (one.fleet.folder / "no elector").unlink()
 
 
 def next_start(one: Instance, other: Instance) -> Entry:

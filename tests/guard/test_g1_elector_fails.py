@@ -18,6 +18,7 @@ from tests.guard.places import (
     end_each_elector,
     end_of_starved,
     inside,
+    last_sign,
     next_start,
     places,
     seen_from_here,
@@ -69,25 +70,25 @@ def test_g1_without_a_new_elector_the_command_ends_gracefully_by_kill_by(
         gone = command.wait()
     assert one.signals() == [signal.SIGTERM] and one.entries("end"), "it was asked, and has ended by itself"
     assert gone < failed + FIRM["lease_duration"]
-    assert next_start(one, other).at > gone
+    assert next_start(one, other).at > last_sign(one)
 
 
 @places
 def test_g1_a_command_that_will_not_end_is_killed_by_kill_by(fleet: Fleet, file_lock: Lock, place: str) -> None:
     """What the elector would not say any more, the last grant has said: both of its dates are kept."""
     settings = {"election": FIRM, "stop": {"timeout": "60s"}}
-    one = start(place, fleet, "one", file_lock, "ignore=SIGTERM", "daemons=1", settings=settings)
+    words = ("ignore=SIGTERM", "daemons=1")
+    one = start(place, fleet, "one", file_lock, *words, settings=settings, environment=inside(fleet.folder))
     watched = watched_of(one, 1)
     other = fleet.start("other", file_lock)
     other.follows()
     renews(file_lock, 2)
-    kill(one.elector)
     failed = now()
     end_each_elector(one, one.signals)
     gone = max(each.wait() for each in watched)
     assert one.signals()[0] == signal.SIGTERM and not one.entries("end")
     assert gone < failed + FIRM["lease_duration"]
-    assert next_start(one, other).at > gone
+    assert next_start(one, other).at > last_sign(one)
 
 
 def test_g1_an_elector_killed_on_a_cluster_is_replaced_too(fleet: Fleet, lock: Lock) -> None:

@@ -9,9 +9,9 @@ import signal
 
 import pytest
 
-from tests.e2e.instances import LEASE, RETRY, Fleet, Watched, eventually, is_alive, kill, now, renews, stop
+from tests.e2e.instances import RETRY, Fleet, Watched, eventually, is_alive, kill, now, renews, stop
 from tests.e2e.locks import Lock
-from tests.guard.places import FIRM, places, start, watched_of
+from tests.guard.places import FIRM, last_sign, places, start, watched_of
 
 
 def test_g2_a_killed_keeper_takes_its_whole_tree_with_it_before_the_next_starts(fleet: Fleet, lock: Lock) -> None:
@@ -23,24 +23,25 @@ def test_g2_a_killed_keeper_takes_its_whole_tree_with_it_before_the_next_starts(
     second.follows()
     killed = now()
     kill(first.pid)
-    gone = max(each.wait() for each in watched)
-    started = second.started().at
-    assert gone < started < killed + 12 - 2 * RETRY, "the lease was released"
-    assert max(one.at for one in first.entries()) < started
+    for each in watched:
+        each.wait()
+    assert last_sign(first) < second.started().at < killed + 12 - 2 * RETRY, "the lease was released"
     assert first.signals() == []
 
 
 def test_g2_a_killed_pid_1_takes_its_namespace_with_it_and_the_lease_runs_out(fleet: Fleet, file_lock: Lock) -> None:
     """The kernel ends all that is in the namespace, the elector too: nobody is left who could release."""
-    first = start("init", fleet, "first", file_lock, "ignore=SIGTERM", "daemons=2")
+    first = start("init", fleet, "first", file_lock, "ignore=SIGTERM", "daemons=2", settings={"election": FIRM})
     watched = watched_of(first, 2)
     elector = Watched(first.elector)
     second = fleet.start("second", file_lock)
     second.follows()
-    killed = now()
+    before = now()
+    renews(file_lock, 1)
     kill(first.pid)
-    gone = max(each.wait() for each in (*watched, elector))
-    assert second.started().at > max(gone, killed + LEASE - 2 * RETRY - 0.5)
+    for each in (*watched, elector):
+        each.wait()
+    assert second.started().at > max(last_sign(first), before + FIRM["lease_duration"])
 
 
 @places
@@ -57,7 +58,7 @@ def test_g2_a_keeper_stopped_for_longer_than_the_lease_starts_nothing_when_it_go
     stopped = now()
     gone = max(each.wait() for each in watched)
     assert gone < stopped + FIRM["lease_duration"]
-    assert gone < second.started().at
+    assert last_sign(first) < second.started().at
     over = stopped + FIRM["lease_duration"] + 0.1
     eventually(lambda: now() > over, "the lease would be over")
     try:
@@ -75,16 +76,18 @@ def test_g2_an_instance_stopped_for_longer_than_the_lease_never_makes_two(
     fleet: Fleet, file_lock: Lock, also: str
 ) -> None:
     """The whole of it is frozen but for what stays dead: woken up after the others' wait, it runs nothing any more."""
-    first = fleet.start("first", file_lock)
+    first = fleet.start("first", file_lock, settings={"election": FIRM})
     begun = first.started()
+    watched = Watched(begun.pid)
     everyone = [begun.pid, first.pid, first.elector, *([first.shim] if "shim" in also else [])]
     second = fleet.start("second", file_lock)
     second.follows()
+    before = now()
+    renews(file_lock, 1)
     stop(*everyone)
-    stopped = now()
     started = second.started().at
-    assert started > stopped + LEASE - 2 * RETRY - 0.5
-    watched = Watched(begun.pid)
+    if "shim" in also:  # else it ends the keeper, and the kernel continues the elector, which releases
+        assert started > before + FIRM["lease_duration"]
     for pid in everyone[1:]:
         if is_alive(pid):
             kill(pid, signal.SIGCONT)

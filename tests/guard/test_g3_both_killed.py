@@ -8,29 +8,31 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
-from tests.e2e.instances import LEASE, RETRY, Fleet, eventually, is_alive, kill, now, state_of, stop
+from tests.e2e.instances import Fleet, eventually, is_alive, kill, now, renews, state_of, stop
 from tests.e2e.locks import Lock
 from tests.e2e.test_kill_modes import needs_freezer, ways
-from tests.guard.places import FIRM, places, start, watched_of
+from tests.guard.places import FIRM, last_sign, places, start, watched_of
 
 
 @ways
 def test_g3_both_killed_at_once_leave_no_escaped_daemon(fleet: Fleet, lock: Lock, way: str) -> None:
     """The command dies with its parent; what left its session and its parents, by the shim that waits."""
-    first = fleet.start("first", lock, "ignore=SIGTERM", "daemons=2", settings={"stop": {"cgroup": way}})
+    first = fleet.start(
+        "first", lock, "ignore=SIGTERM", "daemons=2", settings={"election": FIRM, "stop": {"cgroup": way}}
+    )
     watched = watched_of(first, 2)
     second = fleet.start("second", lock)
     second.follows()
     elector = first.elector
     assert first.shim
+    before = now()
+    renews(lock, 1)
     stop(first.pid)  # so that neither sees the other die
-    killed = now()
     kill(elector)
     kill(first.pid)
-    gone = max(each.wait() for each in watched)
-    started = second.started().at
-    assert gone < started
-    assert started > killed + LEASE - 2 * RETRY - 0.5
+    for each in watched:
+        each.wait()
+    assert second.started().at > max(last_sign(first), before + FIRM["lease_duration"])
     eventually(lambda: not is_alive(elector), "the elector is dead")
 
 
@@ -47,11 +49,11 @@ def test_g3_an_elector_killed_while_the_keeper_is_stopped_leaves_nothing_running
     elector = one.elector
     assert one.shim
     stop(one.pid)
-    kill(elector)
     killed = now()
+    kill(elector)
     gone = max(each.wait() for each in watched)
     assert gone < killed + FIRM["lease_duration"]
-    assert gone < other.started().at
+    assert last_sign(one) < other.started().at
     if place == "init":
         kill(one.pid, signal.SIGCONT)
         one.says("another")
@@ -65,7 +67,8 @@ def test_g3_a_killed_keeper_whose_elector_is_frozen_leaves_nothing_running(
     fleet: Fleet, file_lock: Lock, frozen: Path
 ) -> None:
     """The elector would act, and cannot: again it is the shim's turn, and at once."""
-    one = fleet.start("one", file_lock, "ignore=SIGTERM", "daemons=2", settings={"stop": {"cgroup": "off"}})
+    settings = {"election": FIRM, "stop": {"cgroup": "off"}}
+    one = fleet.start("one", file_lock, "ignore=SIGTERM", "daemons=2", settings=settings)
     watched = watched_of(one, 2)
     other = fleet.start("other", file_lock)
     other.follows()
@@ -74,4 +77,6 @@ def test_g3_a_killed_keeper_whose_elector_is_frozen_leaves_nothing_running(
     (frozen / "cgroup.procs").write_text(str(elector))  # one that is stopped would be continued with its keeper's death
     eventually(lambda: state_of(elector) == "D", "it is frozen")
     kill(one.pid)
-    assert max(each.wait() for each in watched) < other.started().at
+    for each in watched:
+        each.wait()
+    assert last_sign(one) < other.started().at

@@ -10,21 +10,23 @@ import signal
 
 import pytest
 
-from tests.e2e.instances import LEASE, Fleet, Instance, eventually, is_alive, kill, now
+from tests.e2e.instances import Fleet, Instance, eventually, is_alive, kill, now
 from tests.e2e.locks import Lock
+from tests.guard.places import electors_of
 
 FAULTS = [
     *((what, whom) for what in (signal.SIGKILL, signal.SIGSTOP) for whom in ("keeper", "elector", "both", "all")),
     (signal.SIGTERM, "keeper"),
 ]
 random.Random(5).shuffle(FAULTS)
+ELECTION = {"lease_duration": 4, "kill_margin": 1.5}
 COMMANDS = ["linger=0.2", "ignore=SIGTERM", "linger=0"]
 
 
 def victims(one: Instance, whom: str) -> list[int]:
     """The processes of an instance that a fault befalls."""
     commands = [each.pid for each in one.entries("start") if is_alive(each.pid)]
-    electors = [one.elector] if whom != "keeper" else []
+    electors = electors_of(one) if whom != "keeper" else []
     return [*([one.pid] if whom != "elector" else []), *electors, *(commands if whom == "all" else [])]
 
 
@@ -39,7 +41,8 @@ def test_g5_faults_at_random_never_make_two(
     def begin() -> Instance:
         nonlocal count
         count += 1
-        return fleet.start(f"one-{count}", file_lock, chance.choice(COMMANDS), "daemons=1")
+        words = (chance.choice(COMMANDS), "daemons=1")
+        return fleet.start(f"one-{count}", file_lock, *words, settings={"election": ELECTION})
 
     living = [begin() for _ in range(3)]
     for what, whom in faults:
@@ -48,7 +51,7 @@ def test_g5_faults_at_random_never_make_two(
         pids = victims(leader, whom)
         for pid in pids:
             strike(pid, what)
-        until = now() + chance.uniform(0.2, 1.6) * LEASE
+        until = now() + chance.uniform(0.2, 1.6) * ELECTION["lease_duration"]
         print(f"{leader.name}: {what.name} to {whom}")
         eventually(lambda until=until: now() > until, "it goes on")
         for pid in pids if what == signal.SIGSTOP else ():

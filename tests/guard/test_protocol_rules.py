@@ -31,7 +31,7 @@ from tests.e2e.instances import (
 from tests.e2e.locks import FileLock, KubernetesLock, Lock
 from tests.e2e.test_kill_modes import needs_freezer
 from tests.guard.halves import ElectorAlone, KeeperAlone
-from tests.guard.places import FIRM, LONG, electors_of, places, seen_from_here, start, watched_of
+from tests.guard.places import FIRM, LONG, electors_of, last_sign, places, seen_from_here, start, watched_of
 
 # ---------------------------------------------------------------------- 1: each grant has a number
 
@@ -173,7 +173,7 @@ def test_rule_3_the_keeper_ends_a_shim_that_has_not_followed_its_order_in_time(k
     shim = keeper.shim
     stop(shim)
     ended = Watched(shim)
-    keeper.grant(1, lasts=1.5, grace=1000.0)
+    keeper.grant(1, lasts=5.0, grace=1000.0)
     assert keeper.hears(Ack).number == 1
     assert keeper.hears(Gone).number == 1
     ended.wait()
@@ -212,7 +212,8 @@ def test_rule_4_the_elector_ends_by_its_pidfd_a_command_that_carries_no_mark(
     other = fleet.start("other", file_lock)
     other.follows()
     stop(one.pid)
-    assert watched.wait() < other.started().at
+    watched.wait()
+    assert last_sign(one) < other.started().at
 
 
 # ---------------------------------------------------------------------- 5: the keeper first, then the tree
@@ -250,7 +251,9 @@ def test_rule_5_the_elector_of_pid_1_waits_until_its_keeper_starts_nothing_more(
     other = fleet.start("other", file_lock)
     other.follows()
     stop(one.pid)
-    assert again.wait() < other.started().at
+    again.wait()
+    started = other.started().at
+    assert max(each.at for each in one.entries()) < started
     kill(one.pid, signal.SIGCONT)
     one.ends()
     assert len(one.entries("start")) == 2
@@ -272,7 +275,7 @@ def test_rule_6_the_waiting_shim_ends_what_neither_of_the_two_can(fleet: Fleet, 
     stopped = now()
     gone = max(each.wait() for each in watched)
     assert gone < stopped + FIRM["lease_duration"]
-    assert gone < other.started().at
+    assert last_sign(one) < other.started().at
     assert one.signals() == []
 
 
@@ -326,7 +329,7 @@ def test_rule_7_a_silent_elector_is_replaced_before_the_grant_runs_out(keeper: K
 def test_rule_7_an_elector_that_speaks_is_not_replaced(keeper: KeeperAlone) -> None:
     """It waits for a store that does not answer, and a successor would have to wait as well."""
     keeper.says(Settings(keeper.settings(renew_deadline=1.0)))
-    grant = keeper.grant(1, lasts=9.0)
+    grant = keeper.grant(1, lasts=12.0)
     keeper.hears(Ack)
     pid = keeper.elector
     while now() < grant.term_by:
@@ -345,12 +348,11 @@ def test_rule_7_electors_that_die_at_once_follow_after_pauses_that_double(fleet:
         pid = eventually(lambda: electors_of(one), "there is an elector")[0]
         if died:
             pauses.append(now() - died)
+        died = now()
         kill(pid)
         eventually(lambda pid=pid: not is_alive(pid), "it is dead")
-        died = now()
-    least = [0.1, 0.2, 0.4, 0.8]
     # The first may have lived for long on a busy machine, and be followed at once; then one step is missing.
-    assert all(pause > at_least / 2 * 0.8 for pause, at_least in zip(pauses, least, strict=True)), pauses
+    assert all(pause > at_least * 0.8 for pause, at_least in zip(pauses[1:], [0.1, 0.2, 0.4], strict=True)), pauses
     assert one.signals() == []
 
 
@@ -407,19 +409,26 @@ def test_rule_8_the_elector_finishes_the_write_in_flight_and_releases(
     assert record is not None and record.holder == "" and record.released_by == record.instance
 
 
-def test_rule_8_before_the_settings_have_come_a_stop_ends_it_at_once(
-    fleet: Fleet, file_lock: Lock, tmp_path: Path
-) -> None:
-    """Nothing can be held before, so nothing is waited for; the configuration is a pipe that nobody writes to."""
-    pipe = tmp_path / "never.yaml"
-    os.mkfifo(pipe)
-    one = fleet.start("one", file_lock, options=["-c", str(pipe)])
-    elector = Watched(one.elector)
-    one.tell(signal.SIGTERM)
-    assert one.ends() == 0
+def test_rule_8_before_the_settings_have_come_a_stop_ends_it_at_once(keeper: KeeperAlone) -> None:
+    """Nothing can be held before, so nothing is waited for."""
+    elector = Watched(keeper.elector)
+    keeper.instance.tell(signal.SIGTERM)
+    assert keeper.instance.ends() == 0
     elector.wait()
-    assert "has not ended within" not in one.stderr
-    assert one.entries() == []
+    assert "has not ended within" not in keeper.instance.stderr
+    assert keeper.entries() == []
+
+
+def test_rule_8_a_stop_that_comes_with_the_settings_waits_for_the_elector(keeper: KeeperAlone) -> None:
+    """It may hold the lease by then, and has to give it back: a keeper that was held up finds both at once."""
+    stop(keeper.instance.pid)
+    keeper.says(Settings(keeper.settings()))
+    keeper.instance.tell(signal.SIGTERM)
+    kill(keeper.instance.pid, signal.SIGCONT)
+    assert keeper.hears(Shutdown).signal == signal.SIGTERM
+    keeper.says(Leave())
+    assert keeper.instance.ends() == 0
+    assert keeper.entries() == []
 
 
 # ---------------------------------------------------------------------- 9: status 78 of an elector
@@ -442,8 +451,8 @@ def test_rule_9_later_it_is_tried_again_until_term_by_and_then_stopped_gracefull
     other.follows()
     (fleet.folder / "one.yaml").write_text("election: [broken")
     renews(file_lock, 2)
-    kill(one.elector)
     killed = now()
+    kill(one.elector)
     assert one.ends() == 78
     assert one.signals() == [signal.SIGTERM]
     assert one.entries("signal")[0].at > killed + FIRM["renew_deadline"] - 2 * RETRY - 0.5, "it was tried until then"

@@ -91,6 +91,8 @@ def hand_over() -> None:
 if os.environ.get("E2E_JUMPS"):
     jump()
 if IS_ELECTOR and FOLDER:
+    if os.path.exists(f"{FOLDER}/no elector"):
+        os.kill(os.getpid(), signal.SIGKILL)
     if os.path.exists(f"{FOLDER}/tap"):
         hand_over()
     if os.environ.get("E2E_ELECTOR_STDERR"):
