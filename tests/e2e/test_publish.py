@@ -135,14 +135,14 @@ def test_traffic_is_off_before_the_command_is_asked_to_stop(fleet: Fleet, routin
 
 def test_a_stop_waits_for_the_mark_and_not_longer_than_a_second(fleet: Fleet, routing: Cluster) -> None:
     """An API server that has fallen silent keeps nobody from stopping."""
-    one = start(fleet, routing, "first", election=LONG)
+    one = start(fleet, routing, "first", election=LONG, stop={"timeout": "40s"})
     is_routed_to(routing, "first")
     one.started()
     with routing.lock.outage():
         told = now()
         one.tell(signal.SIGTERM)
         asked = eventually(lambda: one.entries("signal"), "the command is asked to stop")[0].at
-    assert 0.7 < asked - told < 6, "a quarter of what is left of the lease is eleven seconds"
+    assert 0.7 < asked - told < 6, "a quarter of the stop's time, another limit, is ten seconds"
     assert one.ends() == 0
 
 
