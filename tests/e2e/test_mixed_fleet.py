@@ -195,6 +195,7 @@ def test_a_late_release_by_them_is_undone_and_nothing_overlaps(fleet: Fleet, go:
     renews(go.lock, 2)
     assert ours.entries("start") == [start] and ours.signals() == []
     assert second.entries("start") == [], "an unsigned wipe is waited out"
+    assert "follower → candidate" not in second.stderr, "and not contended for, which it might lose"
     assert go.lease()["spec"]["holderIdentity"] == "ours"
 
 
