@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from awaitelect.cgroup import own_directory
+from awaitelect.keeper.guard import STUCK_AFTER
 from tests.e2e.instances import (
     LEASE,
     RETRY,
@@ -46,6 +47,10 @@ ways = pytest.mark.parametrize("way", [pytest.param("auto", marks=needs_cgroup),
 
 PATIENT = {"timeout": "60s"}
 """So long that a test fails if something is ended by it."""
+LONG = {"lease_duration": 25, "renew_deadline": 20}
+"""An election that a busy machine cuts nothing short of."""
+OBEYED = (0, 128 + signal.SIGKILL)
+"""How a main process may end that obeys, where the time-out is for its daemons: too short on a busy machine."""
 
 
 def cgroup_of(pid: int) -> str:
@@ -83,24 +88,27 @@ def test_mixed_tells_the_main_process_alone(fleet: Fleet, file_lock: Lock, way: 
 
 @ways
 def test_tree_tells_every_process_and_wakes_it_up(fleet: Fleet, file_lock: Lock, way: str) -> None:
-    """Daemons in sessions of their own included, and one that is suspended: it ends at once, as SIGCONT follows."""
-    settings = {"stop": {**PATIENT, "kill_mode": "tree", "cgroup": way}}
-    one = fleet.start("one", file_lock, "linger=0.5", "daemons=3", settings=settings)
-    one.started()
+    """Daemons in sessions of their own included, and one that is suspended: it ends at once, as SIGCONT follows.
+
+    The main process ignores it, so that they are not told because it has ended.
+    """
+    settings = {"stop": {**PATIENT, "kill_mode": "tree", "cgroup": way}, "election": LONG}
+    one = fleet.start("one", file_lock, "ignore=SIGTERM", "daemons_ignore=", "daemons=3", settings=settings)
+    main = one.started()
     daemons = one.daemons(3)
     kill(daemons[0], signal.SIGSTOP)
     eventually(lambda: state_of(daemons[0]) == "T", "it is suspended")
     one.tell(signal.SIGTERM)
+    eventually(lambda: set(told(one, daemons)) == set(daemons), "all are told")
+    assert is_alive(main.pid)
+    one.tell(signal.SIGINT)
     assert one.ends() == 0
-    (end,) = one.entries("end")
-    assert set(told(one, daemons)) == set(daemons)
-    assert all(at < end.at for at in told(one, daemons).values())
 
 
 @ways
 def test_process_leaves_the_rest_alone_until_the_main_process_is_dead(fleet: Fleet, file_lock: Lock, way: str) -> None:
     """systemd's KillMode=process: at the time-out it is the main process that is killed, and the others are asked."""
-    settings = {"stop": {"timeout": "1s", "kill_mode": "process", "cgroup": way}}
+    settings = {"stop": {"timeout": "2s", "kill_mode": "process", "cgroup": way}, "election": LONG}
     words = ("ignore=SIGTERM", "daemons_ignore=", "linger=0.2", "daemons=2")
     one = fleet.start("one", file_lock, *words, settings=settings)
     main = one.started()
@@ -110,9 +118,10 @@ def test_process_leaves_the_rest_alone_until_the_main_process_is_dead(fleet: Fle
     one.tell(signal.SIGTERM)
     dead = watched.wait()
     assert one.ends() == 128 + signal.SIGKILL
-    assert dead > asked + 1
+    assert dead > asked + 2
     assert set(told(one, daemons)) == set(daemons)
-    assert all(at > dead - 0.1 for at in told(one, daemons).values())
+    last_sign = max(each.at for each in one.entries() if each.pid == main.pid)
+    assert all(at > last_sign for at in told(one, daemons).values())
     last = max(each.at for each in one.entries() if each.pid in daemons)
     assert last > min(told(one, daemons).values()) + 0.15, "they had time"
 
@@ -127,7 +136,7 @@ def test_process_does_not_let_the_rest_outlive_the_instance(fleet: Fleet, file_l
     second = fleet.start("second", file_lock)
     second.follows()
     one.tell(signal.SIGTERM)
-    assert one.ends() == 0
+    assert one.ends() in OBEYED
     assert not any(is_alive(pid) for pid in daemons)
     second.started()
 
@@ -164,8 +173,8 @@ def test_a_daemon_that_hides_is_gone_before_another_leads(fleet: Fleet, file_loc
     second.follows()
     begun = now()
     one.tell(signal.SIGTERM)
-    assert one.ends() == 0
-    assert now() < begun + 3
+    assert one.ends() in OBEYED
+    assert now() < begun + 10
     second.started()
     eventually(lambda: len(second.entries("beat")) > 20, "the next one has run beside what might be left")
     assert [pid for pid in fleet.left_behind() if "one" in command_line(pid)] == []
@@ -177,7 +186,8 @@ def test_a_daemon_that_hides_dies_with_the_keeper_before_another_leads(
     fleet: Fleet, file_lock: Lock, chain: str
 ) -> None:
     """G2 for what carries no mark: the elector, which acts for the dead keeper, has the cgroup."""
-    one = fleet.start("one", file_lock, "daemons=2", "bare=1", f"chain={chain}", "daemons_ignore=SIGTERM")
+    words = ("daemons=2", "bare=1", f"chain={chain}", "daemons_ignore=SIGTERM")
+    one = fleet.start("one", file_lock, *words, settings={"election": LONG})
     place = OWN + os.path.dirname(cgroup_of(one.started().pid))
     one.daemons(2)
     second = fleet.start("second", file_lock)
@@ -186,7 +196,7 @@ def test_a_daemon_that_hides_dies_with_the_keeper_before_another_leads(
     killed = now()
     kill(one.pid)
     started = second.started().at
-    assert started < killed + LEASE, "the lease was released"
+    assert started < killed + 20, "the lease was released"
     assert max(each.at for each in one.entries()) < started
     eventually(lambda: not Path(place).exists(), "its cgroup is removed")
 
@@ -203,7 +213,7 @@ def test_a_daemon_that_hides_dies_even_if_keeper_and_elector_are_killed(fleet: F
     kill(one.pid, signal.SIGSTOP)  # so that neither sees the other die
     kill(elector)
     kill(one.pid)
-    assert max(each.wait() for each in watched) < killed + 1.5
+    assert max(each.wait() for each in watched) < killed + 10  # nobody else is left who could do it
     eventually(lambda: not Path(place).exists(), "its cgroup is removed")
 
 
@@ -216,8 +226,9 @@ def test_a_stopped_keeper_leaves_no_daemon_that_hides(fleet: Fleet, file_lock: L
     second = fleet.start("second", file_lock)
     second.follows()
     kill(one.pid, signal.SIGSTOP)
-    gone = max(each.wait() for each in watched)
-    assert gone < second.started().at
+    for each in watched:
+        each.wait()
+    assert max(each.at for each in one.entries()) < second.started().at
     assert one.ends() == -signal.SIGKILL
 
 
@@ -240,8 +251,8 @@ def test_whoever_is_in_the_cgroup_counts_whatever_its_parent_is(
         begun = now()
         one.tell(signal.SIGTERM)
         watched = Watched(other.pid)
-        assert one.ends() == 0
-        assert now() < begun + 5
+        assert one.ends() in OBEYED
+        assert now() < begun + 15, "no renewal was needed"
         assert watched.wait(0) <= now()
 
 
@@ -261,7 +272,8 @@ def test_in_a_container_the_cgroup_is_below_that_of_the_container(fleet: Fleet, 
         one = fleet.start("one", file_lock, "daemons=2", "bare=1", prefix=["sh", "-c", outside, "sh"])
         one.started()
         one.daemons(2)
-        assert len(list(container.glob("awaitelect-*/*/"))) == 2, "the command's, and that of the shim that waits"
+        cgroups = "there is the command's, and that of the shim that waits"
+        eventually(lambda: len(list(container.glob("awaitelect-*/*/"))) == 2, cgroups)
         (keeper,) = (int(pid) for pid in Path(container, "cgroup.procs").read_text().split() if is_keeper(int(pid)))
         kill(keeper, signal.SIGTERM)
         assert one.ends() == 0
@@ -366,15 +378,15 @@ def test_a_process_in_state_d_is_never_called_gone(fleet: Fleet, file_lock: Lock
     eventually(lambda: state_of(int(pid)) == "D", "it sleeps where nothing wakes it")
     second = fleet.start("second", file_lock)
     second.follows()
+    asked = now()
     one.tell(signal.SIGTERM)
     one.says(f"(pid {pid}, state D", times=3)
     assert one.ends() == 1
-    ended = now()
     assert "the command cannot be killed: the lease is not released" in one.stderr
     assert "lease released" not in one.stderr
     record = file_lock.record()
     assert record is not None and record.holder == "one" and record.released_by != record.instance
-    assert second.started().at > ended + LEASE - 2 * RETRY - 0.5
+    assert second.started().at > asked + STUCK_AFTER + LEASE - 2 * RETRY - 0.5
     assert is_alive(int(pid))
 
 
@@ -386,7 +398,8 @@ def test_a_process_in_state_d_keeps_the_elector_of_a_dead_keeper_from_releasing(
     """Protocol rule 5: it has not been seen to end."""
     script = f"sleep 1000 & echo $! > {frozen}/cgroup.procs; wait"
     one = fleet.start("one", file_lock, command=["sh", "-c", script], settings={"stop": {"cgroup": way}})
-    eventually(lambda: (frozen / "cgroup.procs").read_text().split(), "it is frozen")
+    pid = eventually(lambda: (frozen / "cgroup.procs").read_text().split(), "it is frozen")[0]
+    eventually(lambda: state_of(int(pid)) == "D", "it sleeps where nothing wakes it")
     second = fleet.start("second", file_lock)
     second.follows()
     killed = now()
@@ -417,7 +430,12 @@ def test_a_process_that_has_become_another_users(fleet: Fleet, file_lock: Lock, 
     command = [str(become_root), "--reuid=0", "--inh-caps=-all", "sleep", "1000"]
     settings = {"stop": {"timeout": "300ms", "cgroup": way}}
     one = fleet.start("one", file_lock, command=command, settings=settings, prefix=prefix)
-    pid = eventually(lambda: fleet.child_running(one.pid, "sleep"), "the command is another user's")
+
+    def command() -> int:
+        found = fleet.child_running(one.pid, "sleep")
+        return found if command_line(found)[:1] == ["sleep"] else 0
+
+    pid = eventually(command, "the command is another user's")
     second = fleet.start("second", file_lock)
     second.follows()
     one.tell(signal.SIGTERM)
