@@ -14,7 +14,7 @@ from awaitelect import cgroup
 from awaitelect.protocol import MARK
 from tests.e2e.instances import Fleet, Instance, children_of, eventually, is_alive
 from tests.e2e.locks import Lock
-from tests.guard.places import end_each_elector
+from tests.guard.places import end_each_elector, inside
 
 
 def carriers_of(keeper: int) -> list[int]:
@@ -30,6 +30,8 @@ def environment_of(pid: int) -> list[str]:
         return []
 
 
+LONG = {"lease_duration": 25, "renew_deadline": 20}
+"""An election that a busy machine cuts no hook short of."""
 ALL = ("pre_start", "post_start", "pre_stop", "post_stop")
 VARIABLES = (
     "MAINPID SERVICE_RESULT EXIT_CODE EXIT_STATUS AWAITELECT_STOP_CAUSE AWAITELECT_IDENTITY AWAITELECT_FENCING_TOKEN"
@@ -69,7 +71,7 @@ def test_the_four_hooks_run_in_order_with_the_commands_variables_and_systemds(
     """S9."""
     notes = tmp_path / "notes"
     hooks = {name: noting(notes, name) for name in ALL}
-    one = fleet.start("one", file_lock, settings={"hooks": hooks})
+    one = fleet.start("one", file_lock, settings={"hooks": hooks, "election": LONG})
     command = one.started()
     told(one, notes, "post_start")
     one.tell(signal.SIGTERM)
@@ -97,7 +99,8 @@ def test_the_last_hook_learns_how_the_command_has_ended(
     fleet: Fleet, file_lock: Lock, tmp_path: Path, end: list[str], outcome: list[str]
 ) -> None:
     notes = tmp_path / "notes"
-    settings = {"hooks": {"post_stop": noting(notes, "post_stop")}, "restart": {"policy": "never"}}
+    hooks = {"post_stop": noting(notes, "post_stop")}
+    settings = {"hooks": hooks, "restart": {"policy": "never"}, "election": LONG}
     one = fleet.start("one", file_lock, *end, settings=settings)
     one.ends()
     (line,) = lines(notes)
@@ -138,7 +141,7 @@ def test_a_stop_ends_a_hook_that_runs_before_the_start(fleet: Fleet, file_lock: 
     began = time.monotonic()
     one.tell(signal.SIGTERM)
     assert one.ends() == 0
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 8, "it is told, not killed when its time is over"
     assert one.entries("start") == []
 
 
@@ -155,13 +158,13 @@ def test_a_hook_that_fails_after_the_start_makes_the_command_a_failed_one(fleet:
 
 def test_the_stop_signal_waits_for_the_hook_before_it(fleet: Fleet, file_lock: Lock, tmp_path: Path) -> None:
     """Half of the time is the hook's: a hanging one leaves the other half to the command."""
-    settings = {"hooks": {"pre_stop": ["/bin/sleep", "1000"]}, "stop": {"timeout": "1s"}}
+    settings = {"hooks": {"pre_stop": ["/bin/sleep", "1000"]}, "stop": {"timeout": "5s"}, "election": LONG}
     one = fleet.start("one", file_lock, "linger=0.1", settings=settings)
     one.started()
     began = time.monotonic()
     one.tell(signal.SIGTERM)
     assert one.ends() == 0
-    assert 0.5 <= time.monotonic() - began < 1
+    assert 2.5 <= time.monotonic() - began < 5
     assert one.signals() == [signal.SIGTERM]
     assert "hooks.pre_stop has not ended in time" in one.stderr
 
@@ -172,11 +175,11 @@ def test_no_hook_outlives_the_lease(fleet: Fleet, file_lock: Lock, tmp_path: Pat
     hang = "trap '' TERM; while :; do sleep 1000; done"
     hooks = {name: noting(notes, f"{name} MYPID=$$", hang) for name in ("pre_stop", "post_stop")}
     settings = {
-        "election": {"lease_duration": 6},  # what is left after the deadline is enough for a hook to begin
+        "election": {"lease_duration": 8},  # what is left after the deadline is enough for a hook to begin
         "hooks": {**hooks, "timeout": "60s"},
         "stop": {"timeout": "60s"},
     }
-    one = fleet.start("one", file_lock, "ignore=SIGTERM", settings=settings)
+    one = fleet.start("one", file_lock, "ignore=SIGTERM", settings=settings, environment=inside(fleet.folder))
     command = one.started()
     other = fleet.start("other", file_lock)
     other.follows()
@@ -188,7 +191,7 @@ def test_no_hook_outlives_the_lease(fleet: Fleet, file_lock: Lock, tmp_path: Pat
 
 def test_a_program_of_ones_own_can_ask_the_command_to_stop(fleet: Fleet, file_lock: Lock) -> None:
     """It finds the pid, and the signal is left out."""
-    settings = {"stop": {"command": ["/bin/sh", "-c", "kill -QUIT $MAINPID"]}}
+    settings = {"stop": {"command": ["/bin/sh", "-c", "kill -QUIT $MAINPID"]}, "election": LONG}
     one = fleet.start("one", file_lock, "linger=0.2", settings=settings)
     one.started()
     one.tell(signal.SIGTERM)
@@ -230,7 +233,7 @@ def test_a_killed_keeper_leaves_no_hook_behind(fleet: Fleet, file_lock: Lock, tm
     hang = (
         "trap '' TERM; (setsid sh -c 'trap \"\" TERM; while :; do sleep 1000; done' &) ; while :; do sleep 1000; done"
     )
-    settings = {"hooks": {hook: noting(notes, f"{hook} MYPID=$$", hang), "timeout": "60s"}}
+    settings = {"hooks": {hook: noting(notes, f"{hook} MYPID=$$", hang), "timeout": "60s"}, "election": LONG}
     one = fleet.start("one", file_lock, "after=0.1", settings=settings)
     pid = int(told(one, notes, hook)["MYPID"])
     marked = carriers_of(one.pid)
@@ -247,7 +250,7 @@ def test_an_elector_that_is_killed_during_a_hook_is_replaced_and_the_start_goes_
     notes, go = tmp_path / "notes", tmp_path / "go"
     wait = f"while ! test -e {go}; do sleep 0.01; done"
     settings = {
-        "election": {"lease_duration": 25, "renew_deadline": 20},  # time for another elector on a busy machine
+        "election": LONG,  # time for another elector
         "hooks": {"pre_start": noting(notes, "pre_start", wait), "timeout": "60s"},
     }
     one = fleet.start("one", file_lock, settings=settings)
