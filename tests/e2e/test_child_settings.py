@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.instances import Fleet, Instance, Watched, eventually, is_alive, kill
+from tests.e2e.instances import Fleet, Instance, Watched, eventually, is_alive, kill, renews
 from tests.e2e.locks import FileLock, Lock
 
 
@@ -316,6 +316,7 @@ def test_without_descriptors_the_start_fails_and_succeeds_when_there_are_some(fl
     one = fleet.start("one", lock, settings=settings)
     start = one.started()
     eventually(lambda: one.shim, "the next shim waits")
+    renews(lock, 2)  # and the keeper is done with forking it
     before = descriptors(one)
     starve_and_recover(one, "Too many open files", "nofile", lowest_of_a_shim(one))
     again = one.started(3)
@@ -386,8 +387,9 @@ def test_a_killed_keeper_takes_the_tree_of_another_user_with_it_before_the_next_
     second = fleet.start("second", lock, command=anybodys(fleet, "second"), settings=settings)
     second.follows()
     kill(first.pid)
-    gone = max(each.wait() for each in watched)
-    assert gone < second.started().at
+    for each in watched:
+        each.wait()
+    assert max(each.at for each in first.entries()) < second.started().at
 
 
 def test_a_command_of_another_user_dies_with_its_keeper_even_if_nobody_else_can_act(fleet: Fleet, lock: Lock) -> None:
