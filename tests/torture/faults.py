@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -175,12 +175,23 @@ def stop_both(self: Carried) -> None:
     _stop(self, seat, [_alive(seat.keeper), _alive(seat.elector)][:: 1 if self.strike.dice < 0.5 else -1])
 
 
+@contextlib.contextmanager
+def _stilled(self: Carried, fitting: Callable[[Seat], bool] = lambda seat: True) -> Iterator[Seat]:
+    """An instance whose command this fault may stop: the end of another one would wake it up, which is none's to do
+    while the instance is frozen whole.
+    """
+    seat = self.seats_to_strike(lambda one: one not in self.world.stilled and fitting(one))[0]
+    self.world.stilled.append(seat)
+    try:
+        yield seat
+    finally:
+        self.world.stilled.remove(seat)
+
+
 def stop_command(self: Carried) -> None:
-    seat = next((one for one in self.seats_to_strike() if self.command_of(one)), None)
-    if seat is None:
-        raise NotThere("a command")
     every = self.strike.dice < 0.5
-    _stop(self, seat, [one.pid for one in self.command_of(seat) if every or one.role == "main"])
+    with _stilled(self, lambda one: bool(self.command_of(one))) as seat:
+        _stop(self, seat, [one.pid for one in self.command_of(seat) if every or one.role == "main"])
 
 
 def kill_command(self: Carried) -> None:
@@ -199,33 +210,33 @@ def freeze_whole(self: Carried) -> None:
     A command that goes on by itself before awaitelect has looked at the clock is what no lease can prevent; it is what
     the fencing token is for.
     """
-    seat = self.seat
-    lives = self.command_of(seat)
-    ours = {one.pid for one in lives}
-    command = Held(ours)
-    rest = Held([*(pid for pid in seat.children if pid not in ours), seat.keeper])
-    self.strikes(seat)
-    command.send(signal.SIGSTOP)
-    rest.send(signal.SIGSTOP)
-    self.world.watcher.freeze(lives)
-    self.lasts()
-    rest.send(signal.SIGCONT)
-    command.close()
-    rest.close()
+    with _stilled(self) as seat:
+        lives = self.command_of(seat)
+        ours = {one.pid for one in lives}
+        command = Held(ours)
+        rest = Held([*(pid for pid in seat.children if pid not in ours), seat.keeper])
+        self.strikes(seat)
+        command.send(signal.SIGSTOP)
+        rest.send(signal.SIGSTOP)
+        self.world.watcher.freeze(lives)
+        self.lasts()
+        rest.send(signal.SIGCONT)
+        command.close()
+        rest.close()
 
 
 def starve(self: Carried) -> None:
     """The instance gets a tenth of a processor, in slices."""
-    seat = self.seat
-    self.strikes(seat)
-    until = now_ns() + round(self.strike.lasting * SECOND)
-    while now_ns() < until and seat.instance is not None:
-        held = Held([seat.keeper, *seat.children])
-        held.send(signal.SIGSTOP)
-        time.sleep(JITTER[0])
-        held.send(signal.SIGCONT)
-        held.close()
-        time.sleep(JITTER[1])
+    with _stilled(self) as seat:
+        self.strikes(seat)
+        until = now_ns() + round(self.strike.lasting * SECOND)
+        while now_ns() < until and seat.instance is not None:
+            held = Held([seat.keeper, *seat.children])
+            held.send(signal.SIGSTOP)
+            time.sleep(JITTER[0])
+            held.send(signal.SIGCONT)
+            held.close()
+            time.sleep(JITTER[1])
 
 
 def _break_wires(self: Carried, seats: list[Seat]) -> None:

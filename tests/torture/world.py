@@ -53,6 +53,8 @@ class World:
         self.lasting = ThreadPoolExecutor(max_workers=1)
         """A thread that lives as long as this."""
         self.cut_off: list[Seat] = []
+        self.stilled: list[Seat] = []
+        """Instances whose command some fault has stopped."""
         self.holds_starts = 0
         """While it is not 0 no instance is started."""
         self.is_over = False
