@@ -66,6 +66,7 @@ async def _serve(listen: Listen, snapshot: Callable[[], Snapshot], log: Log, in_
         return response
 
     server = web.Server(answer, access_log=None, lingering_time=1.0, logger=_nobody_s_mistakes())
+    server.request_factory = _with_target(server.request_factory)
     gate = _Gate(server)
     listeners = await _listen(listen, in_pod, gate, log)
     try:
@@ -81,6 +82,20 @@ def _nobody_s_mistakes() -> logging.Logger:
     logger = logging.getLogger("awaitelect.status.http")
     logger.disabled = True
     return logger
+
+
+def _with_target(make_request: Callable[..., Any]) -> Callable[..., Any]:
+    """aiohttp's parser gives no address to a CONNECT without a target, and its task would die of that, loudly."""
+    plain = {
+        "url": importlib.import_module("yarl").URL("/"),
+        "path": "/",
+        "version": importlib.import_module("aiohttp.http").HttpVersion10,
+    }
+
+    def make(message: Any, *rest: Any) -> Any:
+        return make_request(message._replace(**plain) if message.url is None else message, *rest)
+
+    return make
 
 
 async def _page(request: Any, snapshot: Callable[[], Snapshot]) -> pages.Page:
