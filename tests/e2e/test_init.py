@@ -277,7 +277,7 @@ def try_moment(fleet: Fleet, lock: Lock, prefix: list[str], number: int, after: 
         ready, _, _ = select.select([ended, pipe], [], [], PATIENCE)
         if ended not in ready:  # it has started its command, and may be stopping it
             may_be_lost = prefix and not was_ready
-            ready, _, _ = select.select([ended], [], [], 1.5 if may_be_lost else PATIENCE)
+            ready, _, _ = select.select([ended], [], [], 0.2 if may_be_lost else PATIENCE)
         os.close(ended)
     was_lost = not ready
     if was_lost:
@@ -304,7 +304,7 @@ def test_a_stop_at_any_moment_is_heard(fleet: Fleet, file_lock: Lock, place: str
     deaf = min((one.used for one in tried if one.was_ready), default=0.0)
     python = used_by_python()
     print(f"deaf for {deaf * 1000:.0f} ms of processor time, {python * 1000:.0f} ms of it in any program of Python")
-    assert deaf < 2 * python  # three times as much with all that is imported
+    assert deaf < 2.5 * python  # more than three times as much with all that is imported
 
 
 STOPPED_AT = (
