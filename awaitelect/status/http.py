@@ -66,7 +66,7 @@ async def _serve(listen: Listen, snapshot: Callable[[], Snapshot], log: Log, in_
         return response
 
     server = web.Server(answer, access_log=None, lingering_time=1.0, logger=_nobody_s_mistakes())
-    server.request_factory = _with_target(server.request_factory)
+    server.request_factory = _as_http_1(server.request_factory)
     gate = _Gate(server)
     listeners = await _listen(listen, in_pod, gate, log)
     try:
@@ -84,16 +84,17 @@ def _nobody_s_mistakes() -> logging.Logger:
     return logger
 
 
-def _with_target(make_request: Callable[..., Any]) -> Callable[..., Any]:
-    """aiohttp's parser gives no address to a CONNECT without a target, and its task would die of that, loudly."""
-    plain = {
-        "url": importlib.import_module("yarl").URL("/"),
-        "path": "/",
-        "version": importlib.import_module("aiohttp.http").HttpVersion10,
-    }
+def _as_http_1(make_request: Callable[..., Any]) -> Callable[..., Any]:
+    """aiohttp would answer in any version that it is asked in. And its parser gives no address to a CONNECT without a
+    target, of which its task would die, loudly.
+    """
+    nowhere = importlib.import_module("yarl").URL("/")
+    version = importlib.import_module("aiohttp.http").HttpVersion10
 
     def make(message: Any, *rest: Any) -> Any:
-        return make_request(message._replace(**plain) if message.url is None else message, *rest)
+        if message.url is None or message.version.major != 1:
+            message = message._replace(url=message.url or nowhere, path=message.path or "/", version=version)
+        return make_request(message, *rest)
 
     return make
 

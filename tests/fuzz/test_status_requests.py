@@ -57,6 +57,7 @@ def _snapshot() -> Snapshot:
 @example([b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"])
 @example([b"GET /status HTTP/1.1\r\nHost: x\r\n\r\n" * 50])
 @example([b"CONNECT \r\n\r\n"])
+@example([b"GET / HTTP/2.0\r\n\r\n"])
 async def test_no_request_breaks_it(caplog: pytest.LogCaptureFixture, pieces: list[bytes]) -> None:
     """It answers in HTTP with a page that is known, or hangs up; no page is anybody's file, the next one is served, and
     the log has no line about it: whoever may ask must not fill it.
