@@ -249,6 +249,7 @@ class Election:
 
     def _on_ReadFailed(self, event: messages.ReadFailed) -> None:
         self._busy = None
+        self.view.lose_sight()
         self._must_read = True
         self._failed("read", event.reason, event.retry_after)
 
@@ -279,12 +280,14 @@ class Election:
 
     def _on_WriteConflicted(self, event: messages.WriteConflicted) -> None:
         purpose, self._busy = self._busy, None
+        self.view.lose_sight(met_holder=True)
         self._must_read = True
         self._next_at = self._now
         self._refuse(purpose)
 
     def _on_WriteFailed(self, event: messages.WriteFailed) -> None:
         purpose, self._busy = self._busy, None
+        self.view.lose_sight()
         self._uncertain = self._uncertain or event.uncertain
         self._must_read = purpose == "acquire"
         self._failed(f"{purpose}", event.reason, event.retry_after)

@@ -23,6 +23,7 @@ class View:
         self._gone_back = False
         self._held: Record | None = None  # the last record that named a holder
         self._held_until = NEVER
+        self._out_of_sight = self._met_holder = False
         self.current: Observed | None = None
         """The newest that was seen; None before anything was."""
         self.free_at = NEVER
@@ -45,7 +46,7 @@ class View:
         return self.record is not None and bool(self.record.holder) and not self.is_ours
 
     def observe(self, observed: Observed, now: float, *, asked: bool = False) -> bool:
-        """Take note of the lease as received at `now`; True if the record is another than before.
+        """Take note of the lease as received at `now`; True if that is news.
 
         What is older than what is known already is passed over, unless it is what the store answers when asked
         (`asked`) for the second time: then the store itself has gone back.
@@ -57,17 +58,29 @@ class View:
         self._gone_back = False
         self._highest = observed.version or self._highest
         # A write that comes late may make a deleted lease again as it once was: that is no record that has not changed.
-        changed = self.current is None or (observed.record, observed.uid) != (self.record, self.current.uid)
+        is_news = self.current is None or (observed.record, observed.uid) != (self.record, self.current.uid)
+        if asked:
+            # One that is missing may have been there in the meantime. What else it was, its version would tell.
+            is_news = is_news or (observed.record is None and self._out_of_sight)
+            self._out_of_sight = False
         earlier, self.current = self.record, observed
-        if changed:
+        if is_news:
             self._conclude(observed.record, earlier, now)
-        return changed
+        return is_news
+
+    def lose_sight(self, *, met_holder: bool = False) -> None:
+        """Until the store answers again, somebody may hold the lease, and lose it by a deletion, without our seeing it.
+        `met_holder`: somebody has written it just now.
+        """
+        self._out_of_sight = True
+        self._met_holder = self._met_holder or met_holder
 
     def _conclude(self, record: Record | None, earlier: Record | None, now: float) -> None:
         if record is None:
             # Whoever held it may not know yet that it was deleted, and goes on for as long as it believes to hold it.
             # Counted from now: it may have been renewed, or taken, without our seeing it.
-            self.free_at = now + self._longest(self._held) if self._held else NEVER
+            has_been_held = self._held is not None or self._met_holder
+            self.free_at = now + self._longest(self._held or Record()) if has_been_held else NEVER
         elif not record.holder:
             self.free_at = self._free_after_release(record, now)
         else:

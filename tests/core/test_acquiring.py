@@ -329,6 +329,40 @@ def test_a_deleted_lease_is_left_alone_while_its_last_holder_may_not_know() -> N
     assert node.under_way.base.record is None
 
 
+def test_after_a_request_without_answer_a_missing_lease_counts_as_just_deleted() -> None:
+    """Meanwhile another may have made it, begun, been cut off, and lost it to a second deletion, all of it unseen."""
+    lease = Lease(ours("b", "b1"), 5)
+    node = Node(lease).follows(at=0)
+    lease.delete()
+    node.sees(at=3)
+    assert node.wakes(at=18) == ["acquire"]
+    assert node.fails(at=22) == ["read"]
+    assert node.answered(at=23) == []
+    assert node.wake_at == 23 + 15
+    assert node.wakes(at=38) == ["acquire"]
+
+
+@pytest.mark.parametrize("has_seen_it", [True, False])
+def test_a_lease_that_somebody_else_made_first_and_that_is_gone_again_is_waited_for(has_seen_it: bool) -> None:
+    """The conflict tells of a holder, who may not know of the deletion; whoever has only just begun heeds it too."""
+    lease = Lease(ours("b", "b1"), 5) if has_seen_it else Lease()
+    node = Node(lease)
+    if has_seen_it:
+        node.follows(at=0)
+        lease.delete()
+        node.sees(at=3)
+        assert node.wakes(at=18) == ["acquire"]
+    else:
+        assert node.starts(at=17) == ["read"]
+        assert node.answered(at=17.9) == ["acquire"]
+    lease.put(ours("c", "c1"))
+    assert node.stored(at=18.1) is None
+    assert node.confirmed(None, at=18.1) == ["read"]
+    lease.delete()
+    assert node.answered(at=18.2) == []
+    assert node.wake_at == pytest.approx(18.2 + 15)
+
+
 def test_a_lease_deleted_and_created_again_by_its_holder_is_followed() -> None:
     """E13. The usual end of that story."""
     lease = Lease(ours("b", "b1"), 5)
