@@ -280,7 +280,7 @@ class Election:
 
     def _on_WriteConflicted(self, event: messages.WriteConflicted) -> None:
         purpose, self._busy = self._busy, None
-        self.view.lose_sight(met_holder=True)
+        self.view.lose_sight(is_there=True)
         self._must_read = True
         self._next_at = self._now
         self._refuse(purpose)
@@ -337,8 +337,8 @@ class Election:
 
     @property
     def _may_run_without_term(self) -> bool:
-        """The command was started under a term of the elector before this one, or can be until that one's last date:
-        its keeper may be in the pause before a restart.
+        """The command, or a hook of its, was started under a term of the elector before this one, or can be until that
+        one's last date: its keeper may be in the pause before a restart.
         """
         can_start = self._had_predecessor and self._now < self._last_kill_by
         return self.term is None and (self._command_runs or can_start)
@@ -461,7 +461,7 @@ class Election:
 
     def _on_StopRequested(self, event: messages.StopRequested) -> None:
         self._ending = True
-        if self.state in (State.FOLLOWER, State.CANDIDATE) and self._command_runs:
+        if self.state in (State.FOLLOWER, State.CANDIDATE) and self._may_run_without_term:
             return  # the lease of the elector before this one is not given back before the command is gone
         if self.state == State.LEADER:
             self._step_down("stop_requested", "told to stop", "info")
@@ -476,7 +476,7 @@ class Election:
             self.trigger("handover_requested")
 
     def _on_KeeperDied(self, event: messages.KeeperDied) -> None:
-        if self.term or self._command_runs or self._grants.is_open:
+        if self.term or self._grants.is_open or self._may_run_without_term:
             self._act_for_keeper("the keeper has died")
         else:
             self._ending = True

@@ -23,7 +23,8 @@ class View:
         self._gone_back = False
         self._held: Record | None = None  # the last record that named a holder
         self._held_until = NEVER
-        self._out_of_sight = self._met_holder = False
+        self._out_of_sight = False
+        self._has_existed = False  # others may have held the lease, seen by us or not
         self.current: Observed | None = None
         """The newest that was seen; None before anything was."""
         self.free_at = NEVER
@@ -68,19 +69,19 @@ class View:
             self._conclude(observed.record, earlier, now)
         return is_news
 
-    def lose_sight(self, *, met_holder: bool = False) -> None:
+    def lose_sight(self, *, is_there: bool = False) -> None:
         """Until the store answers again, somebody may hold the lease, and lose it by a deletion, without our seeing it.
-        `met_holder`: somebody has written it just now.
+        `is_there`: somebody else has written it.
         """
         self._out_of_sight = True
-        self._met_holder = self._met_holder or met_holder
+        self._has_existed = self._has_existed or is_there
 
     def _conclude(self, record: Record | None, earlier: Record | None, now: float) -> None:
+        self._has_existed = self._has_existed or record is not None
         if record is None:
             # Whoever held it may not know yet that it was deleted, and goes on for as long as it believes to hold it.
             # Counted from now: it may have been renewed, or taken, without our seeing it.
-            has_been_held = self._held is not None or self._met_holder
-            self.free_at = now + self._longest(self._held or Record()) if has_been_held else NEVER
+            self.free_at = now + self._longest(self._held or earlier or Record()) if self._has_existed else NEVER
         elif not record.holder:
             self.free_at = self._free_after_release(record, now)
         else:

@@ -342,6 +342,20 @@ def test_after_a_request_without_answer_a_missing_lease_counts_as_just_deleted()
     assert node.wakes(at=38) == ["acquire"]
 
 
+def test_a_lease_that_nobody_held_and_that_is_gone_is_waited_for() -> None:
+    """Behind a silent watch somebody may have taken it since, and not know of the deletion."""
+    lease = Lease()
+    lease.held_by("go", 20)
+    lease.emptied()
+    node = Node(lease)
+    assert node.starts(at=0) == ["read"]
+    lease.edit(instance="b1")
+    assert node.answered(at=0) == []
+    lease.delete()
+    assert node.sees(at=4) == []
+    assert node.wake_at == 4 + 15
+
+
 @pytest.mark.parametrize("has_seen_it", [True, False])
 def test_a_lease_that_somebody_else_made_first_and_that_is_gone_again_is_waited_for(has_seen_it: bool) -> None:
     """The conflict tells of a holder, who may not know of the deletion; whoever has only just begun heeds it too."""

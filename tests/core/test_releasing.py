@@ -365,6 +365,28 @@ def test_a_stop_releases_the_lease_that_a_former_elector_left_held() -> None:
     assert lease.record.holder == ""
 
 
+def test_a_stop_releases_nothing_while_a_hook_may_run_by_a_former_elector_s_grant() -> None:
+    """Of a hook before the start nothing is told. Whatever that grant has begun, the keeper says when it is gone."""
+    lease = Lease(ours("a", "a1"), 9)
+    node = Node(lease, last_number=3, last_kill_by=14)
+    node.starts(at=5)
+    assert node.told_to_stop(at=5.1) == []
+    assert node.answered(at=5.2) == ["acquire"], "it is kept meanwhile"
+    assert node.answered(at=5.3) == ["grant 4: start, term by 15.2, kill by 19.2"]
+    assert node.gone(at=7, number=4, cause="shutdown")[-1] == "release"
+    late = Node(Lease(ours("a", "a1"), 9), last_number=3, last_kill_by=14)
+    late.starts(at=15)
+    assert late.told_to_stop(at=15.1) == []
+    assert late.answered(at=15.2) == ["release"], "that date has passed: all of it is dead"
+
+
+def test_a_keeper_that_dies_may_leave_what_a_former_elector_s_grant_has_begun() -> None:
+    """Its tree is ended before the lease is given back, whether we heard of a start or not."""
+    node = Node(Lease(ours("a", "a1"), 9), last_number=3, last_kill_by=14)
+    node.starts(at=5)
+    assert node.keeper_dies(at=5.1) == ["kill keeper and tree, no start after 14"]
+
+
 def test_a_stop_releases_nothing_of_a_former_elector_before_its_command_is_gone() -> None:
     """Protocol rule 2. The lease is even renewed while it stops."""
     lease = Lease(ours("a", "a1"), 9)

@@ -78,10 +78,11 @@ def keeper_frozen_for_long(schedule: Schedule, node: Node) -> None:
         seconds = schedule.within(3 * node.timing.lease_duration)
         schedule.strike(node, "keeper frozen", seconds)
         keeper.stop_for(seconds)
-        slept = node.slept
+        slept, until = node.slept, schedule.world.now + seconds
 
         def die() -> None:
-            has_had_time = node.slept == slept and not node.is_asleep and not elector.is_frozen
+            is_silent_still = schedule.world.now < until  # else it may be another time, and no shim waits
+            has_had_time = is_silent_still and node.slept == slept and not node.is_asleep and not elector.is_frozen
             if has_had_time and not schedule.world.is_calm:
                 elector.die()
 
