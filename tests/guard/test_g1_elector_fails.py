@@ -66,7 +66,7 @@ def test_g1_without_a_new_elector_the_command_ends_gracefully_by_kill_by(
     with end_of_starved(elector):
         FAILURES[way](elector, fleet.folder)
         failed = now()
-        end_each_elector(one, one.signals, but=elector)
+        end_each_elector(one, lambda: not is_alive(command.pid), but=elector)
         gone = command.wait()
     assert one.signals() == [signal.SIGTERM] and one.entries("end"), "it was asked, and has ended by itself"
     assert gone < failed + FIRM["lease_duration"]
@@ -84,7 +84,7 @@ def test_g1_a_command_that_will_not_end_is_killed_by_kill_by(fleet: Fleet, file_
     other.follows()
     renews(file_lock, 2)
     failed = now()
-    end_each_elector(one, one.signals)
+    end_each_elector(one, lambda: not any(is_alive(each.pid) for each in watched))
     gone = max(each.wait() for each in watched)
     assert one.signals()[0] == signal.SIGTERM and not one.entries("end")
     assert gone < failed + FIRM["lease_duration"]
