@@ -291,7 +291,7 @@ class Elector(Process):
         world.note(self.name, "writes: %s on v%d", write.purpose, write.base.version)
 
         def serve() -> Observed | None:
-            return store.write(write, record, self.name, self.keeper)
+            return store.write(write, record, self.name, self.keeper, asked is self._request)
 
         Request(world, store, node, serve, lambda got: self._answer(asked, got, sent_at), fail).send()
         if self.freezes_at_write is not None and write.purpose == "acquire" and not world.is_calm:

@@ -90,8 +90,12 @@ class Store:
 
     # ------------------------------------------------------------------ writes
 
-    def write(self, write: WriteLease, record: Record, writer: str, keeper: Keeper) -> Observed | None:
-        """Store the record if the lease is as in the base of the write; None: a conflict."""
+    def write(
+        self, write: WriteLease, record: Record, writer: str, keeper: Keeper, is_awaited: bool
+    ) -> Observed | None:
+        """Store the record if the lease is as in the base of the write; None: a conflict. `is_awaited`: its writer has
+        not given it up.
+        """
         base, before = write.base, self.record
         if self.is_conditional:
             if base.record is None:
@@ -99,17 +103,17 @@ class Store:
                     return None
             elif before is None or self.current.version != base.version:
                 return None
-        self._check(write, record, keeper)
+        self._check(write, record, keeper, is_awaited)
         return self.force(record, f"{writer} ({write.purpose})")
 
-    def _check(self, write: WriteLease, record: Record, keeper: Keeper) -> None:
+    def _check(self, write: WriteLease, record: Record, keeper: Keeper, is_awaited: bool) -> None:
         world, before, instance = self.world, self.record, keeper.instance
         if write.purpose == "release":
             if not keeper.tree.is_empty:
                 world.violation(f"released too early: {instance} empties the lease while its command is alive")
             if before is None or before.holder_instance != instance:
                 world.violation(f"released another's: {instance} empties the lease of {before and before.holder!r}")
-        elif write.purpose == "acquire":
+        elif write.purpose == "acquire" and is_awaited:
             world.check_alone(instance, "has acquired the lease")
         if write.purpose != "release" and record.duration < keeper.node.timing.lease_duration:
             world.violation(f"on the wire: {instance} tells the others to wait for {record.duration}s only")
