@@ -181,6 +181,11 @@ class Election:
         return self.term.sent_at + self.timing.renew_deadline if self.term else math.inf
 
     @property
+    def _run_out_at(self) -> float:
+        """From when on another may have held the lease since we renewed it, whether we have seen that or not."""
+        return self.term.sent_at + self.timing.lease_duration - self.timing.kill_margin if self.term else -math.inf
+
+    @property
     def _silent_at(self) -> float:
         """When a keeper from which nothing came must be taken for dead; in time for its tree to die with the lease."""
         if self._acted or self._left:
@@ -351,6 +356,10 @@ class Election:
                 self._next_at = self._now
         elif record is None or not record.holder:
             what = "deleted" if record is None else "emptied by somebody else"
+            if self._now >= self._run_out_at:
+                self.term = None  # the command is being stopped
+                self._report("warning", f"the lease was {what} when ours had run out: it is not taken back")
+                return
             self._report("warning", f"the lease was {what} while we hold it: taking it back")
             self._next_at = self._now
         else:

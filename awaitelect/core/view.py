@@ -24,6 +24,7 @@ class View:
         self._held: Record | None = None  # the last record that named a holder
         self._held_until = NEVER
         self._out_of_sight = False
+        self._twin: str | None = None  # the run that has renewed in our name
         self._has_existed = False  # others may have held the lease, seen by us or not
         self.current: Observed | None = None
         """The newest that was seen; None before anything was."""
@@ -86,6 +87,7 @@ class View:
             self.free_at = self._free_after_release(record, now)
         else:
             self.has_twin = self._is_twin(record, earlier)
+            self._twin = record.holder_instance if self.has_twin else self._twin
             self.free_at = self._held_until = self._expiry(record, now)
             self._held = record
 
@@ -99,14 +101,12 @@ class View:
         return now + (record.duration if record.duration > 0 else self._timing.lease_duration)
 
     def _is_twin(self, record: Record, earlier: Record | None) -> bool:
-        """It is held in our name by another run, and that run has renewed it before our eyes."""
-        return (
-            self._named_us(record)
-            and record.holder_instance != self._instance
-            and earlier is not None
-            and earlier.holder == record.holder
-            and earlier.holder_instance == record.holder_instance
-        )
+        """It is held in our name by another run, and that run has renewed it before our eyes, now or before."""
+        if not self._named_us(record) or record.holder_instance == self._instance:
+            return False
+        known = (record.holder, record.holder_instance)
+        is_renewed = earlier is not None and known == (earlier.holder, earlier.holder_instance)
+        return is_renewed or record.holder_instance == self._twin
 
     def _free_after_release(self, record: Record, now: float) -> float:
         """From when on an empty lease is free: at once if its holder wrote it so, else when the holder's time is over.

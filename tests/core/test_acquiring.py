@@ -342,6 +342,23 @@ def test_after_a_request_without_answer_a_missing_lease_counts_as_just_deleted()
     assert node.wakes(at=38) == ["acquire"]
 
 
+@pytest.mark.parametrize("how", ["emptied", "deleted"])
+def test_a_twin_that_was_seen_alive_is_believed_when_it_takes_the_lease_back(how: str) -> None:
+    """One that is held in our name by a run that may be dead is taken sooner; this one isn't dead."""
+    lease = Lease(ours("a", "a1"), 5)
+    node = Node(lease, "a", instance="a2").follows(at=0)
+    lease.renewed(at=1)
+    node.sees(at=1)
+    if how == "emptied":
+        lease.edit(holder="")
+    else:
+        lease.delete()
+    node.sees(at=2)
+    lease.put(ours("a", "a1"))
+    assert node.sees(at=2.1) == []
+    assert node.wake_at == pytest.approx(2.1 + 15)
+
+
 def test_a_lease_that_nobody_held_and_that_is_gone_is_waited_for() -> None:
     """Behind a silent watch somebody may have taken it since, and not know of the deletion."""
     lease = Lease()

@@ -236,6 +236,23 @@ def test_an_edit_seen_by_the_watch_costs_nothing() -> None:
     assert node.answered(at=2)[0].startswith("grant 2")
 
 
+@pytest.mark.parametrize("how", ["emptied", "deleted"])
+def test_a_lease_that_was_lost_to_time_is_not_taken_back(how: str) -> None:
+    """After a sleep: another may have led since, and lead still, cut off from what somebody has done to the lease."""
+    lease = Lease()
+    node = Node(lease).leads(at=0)
+    if how == "emptied":
+        lease.edit(holder="")
+    else:
+        lease.delete()
+    assert node.wakes(at=16)[-1] == "renew"
+    assert node.state == "stepping_down"
+    assert node.answered(at=16.1) == ["read"]
+    assert node.answered(at=16.2) == []
+    assert node.gone(at=16.3) == []
+    assert node.state == "follower"
+
+
 def test_a_lease_deleted_under_its_leader_is_created_again_at_once() -> None:
     """E13. And the command goes on under the same token."""
     lease = Lease()
