@@ -181,9 +181,9 @@ class Election:
         return self.term.sent_at + self.timing.renew_deadline if self.term else math.inf
 
     @property
-    def _run_out_at(self) -> float:
-        """From when on another may have held the lease since we renewed it, whether we have seen that or not."""
-        return self.term.sent_at + self.timing.lease_duration - self.timing.kill_margin if self.term else -math.inf
+    def _kill_by(self) -> float:
+        """From when on nothing may run by what we have renewed: another may hold the lease, seen by us or not."""
+        return self.term.sent_at + self.timing.lease_duration - self.timing.kill_margin if self.term else math.inf
 
     @property
     def _silent_at(self) -> float:
@@ -254,7 +254,6 @@ class Election:
 
     def _on_ReadFailed(self, event: messages.ReadFailed) -> None:
         self._busy = None
-        self.view.lose_sight()
         self._must_read = True
         self._failed("read", event.reason, event.retry_after)
 
@@ -292,7 +291,6 @@ class Election:
 
     def _on_WriteFailed(self, event: messages.WriteFailed) -> None:
         purpose, self._busy = self._busy, None
-        self.view.lose_sight()
         self._uncertain = self._uncertain or event.uncertain
         self._must_read = purpose == "acquire"
         self._failed(f"{purpose}", event.reason, event.retry_after)
@@ -307,6 +305,7 @@ class Election:
     def _failed(self, what: str, reason: str, retry_after: float | None) -> None:
         """Try again, sooner at first, and within the deadline even if the server asks for more time."""
         self._failures += 1
+        self.view.lose_sight()
         first = min(self.timing.retry_period / 4, self.timing.request_timeout)
         delay = min(self.timing.retry_period, first * 2 ** min(self._failures - 1, 8))
         if self.state == State.FOLLOWER:
@@ -356,7 +355,7 @@ class Election:
                 self._next_at = self._now
         elif record is None or not record.holder:
             what = "deleted" if record is None else "emptied by somebody else"
-            if self._now >= self._run_out_at:
+            if self._now >= self._kill_by:
                 self.term = None  # the command is being stopped
                 self._report("warning", f"the lease was {what} when ours had run out: it is not taken back")
                 return
@@ -428,7 +427,7 @@ class Election:
         if self.term is None or self._acted or self._now >= self._term_by:
             # After a late answer it would be overdue before it is sent, and the keeper taken for silent at once.
             return
-        dates = (self._term_by, self.term.sent_at + self.timing.lease_duration - self.timing.kill_margin)
+        dates = (self._term_by, self._kill_by)
         number = self._grants.issue(*dates, may_start)
         if number is not None:
             self._actions.append(messages.Grant(number, *dates, may_start, self.term.token, self.term.transitions))
