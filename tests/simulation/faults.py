@@ -124,11 +124,11 @@ def all_stopped(schedule: Schedule, node: Node) -> None:
         world = schedule.world
         seconds = schedule.within(world.between(0.5, 25))
         schedule.strike(node, "all processes stopped", seconds)
-        keeper.tree.stop()
+        stop = keeper.tree.stop()
         keeper.freeze(seconds)
         elector.freeze(seconds)
-        schedule.stopped.append(keeper.tree)
-        world.after(seconds + world.between(0.3, 5), keeper.tree.wake_up)
+        schedule.stopped.append((keeper.tree, stop))
+        world.after(seconds + world.between(0.3, 5), keeper.tree.wake_up, stop)
 
 
 def starved(schedule: Schedule, node: Node) -> None:

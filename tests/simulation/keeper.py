@@ -257,6 +257,11 @@ class Keeper(Process):
         """A shim that waits looks whether we live."""
         return self.node.has_eyes and not (self.fleet.mutation and self.fleet.mutation.has_no_eyes)
 
+    @property
+    def is_watched(self) -> bool:
+        """Somebody is there who can act in its place."""
+        return self.has_eyes or (self.elector is not None and self.elector.is_alive)
+
     def dead_by(self) -> float | None:
         """When the shim that waits takes this keeper for dead."""
         guard = self.guard

@@ -109,7 +109,7 @@ class Schedule:
             mutation.change_store(self.store)
         self.store.flaw = chance.choice([0.004, 0.004, 0.015])
         self.operator = Operator(world, self.store)
-        self.stopped: list[Tree] = []
+        self.stopped: list[tuple[Tree, int]] = []
         self.go = None
         if has_go:
             node = Node(world, "go", "go", common, drift)
@@ -237,8 +237,8 @@ class Schedule:
         for node in self.nodes:
             if node not in ill:
                 node.heal()
-        for tree in self.stopped:
-            world.after(0.5, tree.wake_up)
+        for tree, stop in self.stopped:
+            world.after(0.5, tree.wake_up, stop)
         self.stopped.clear()
         bound = self.bound()
         if not ill:
@@ -272,6 +272,8 @@ class Schedule:
             node.cut_until = world.now + FOR_EVER
             keeper = self.fleet.keepers.get(node)
             ill = world.chance.choice(["cut off", "keeper frozen", "elector frozen", "dead"])
+            if ill == "keeper frozen" and keeper and not keeper.is_watched:
+                ill = "cut off"  # else nobody is left to end the command
             world.strike("ill through the calm", node.name, "%s", ill)
             if keeper is None or not keeper.is_alive:
                 continue

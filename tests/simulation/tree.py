@@ -35,6 +35,7 @@ class Tree:
         self.abandoned = 0
         self.is_stopped = False
         """By SIGSTOP, or its machine is asleep."""
+        self._stops = 0
         self.is_overdue = False
         """It has just woken up, and its dates had passed by then."""
         self.stuck_until = 0.0
@@ -264,14 +265,16 @@ class Tree:
 
     # ------------------------------------------------------------------ stopped and continued
 
-    def stop(self) -> None:
-        """SIGSTOP to all of it, or its machine falls asleep."""
+    def stop(self) -> int:
+        """SIGSTOP to all of it, or its machine falls asleep. The number of this stop."""
         self.is_stopped = True
+        self._stops += 1
         self._changed()
+        return self._stops
 
-    def wake_up(self) -> None:
-        """SIGCONT to all of it, or its machine is awake again."""
-        if not self.is_stopped:
+    def wake_up(self, stop: int | None = None) -> None:
+        """SIGCONT to all of it, or its machine is awake again. With a number: to end this stop, and no later one."""
+        if not self.is_stopped or stop not in (None, self._stops):
             return
         self.is_stopped = False
         self._changed()
