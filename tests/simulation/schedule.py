@@ -272,7 +272,7 @@ class Schedule:
             node.cut_until = world.now + FOR_EVER
             keeper = self.fleet.keepers.get(node)
             ill = world.chance.choice(["cut off", "keeper frozen", "elector frozen", "dead"])
-            if ill == "keeper frozen" and keeper and not keeper.is_watched:
+            if ill in ("keeper frozen", "dead") and keeper and not keeper.is_watched:
                 ill = "cut off"  # else nobody is left to end the command
             world.strike("ill through the calm", node.name, "%s", ill)
             if keeper is None or not keeper.is_alive:
