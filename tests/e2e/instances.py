@@ -26,6 +26,10 @@ PATIENCE = 30.0
 """Seconds until a test gives up on something that has to happen; the machine may be busy."""
 LEASE, DEADLINE, RETRY, MARGIN = 3.0, 2.0, 0.4, 0.5
 """The durations of the instances' elections, in seconds."""
+LONG = {"lease_duration": 25, "renew_deadline": 20}
+"""An election whose term a busy machine does not end."""
+LASTING = {"lease_duration": 45, "renew_deadline": 40}
+"""One in which an elector's successor has time to start, too, and a stop has more of it than it may take."""
 MARK = "E2E_TEST"
 """A variable in the environment of all that a test starts, so that nothing is left behind."""
 LOOKS = 3
@@ -158,6 +162,12 @@ class Instance:
         main = {one.pid for one in self.entries("start")}
         found = [int(one.detail) for one in self.entries("signal") if one.pid in main]
         return [number for number in found if number != signal.SIGCONT]
+
+    def last_sign(self) -> float:
+        """Of its first command, which has ended, and of that one's daemons: an instant on the clock of the records."""
+        entries = self.entries()
+        run = next(each.run for each in entries if each.what == "start")
+        return max(each.at for each in entries if each.run == run)
 
     def follows(self) -> None:
         """Wait until it has said that it follows somebody."""

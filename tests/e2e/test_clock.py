@@ -7,7 +7,7 @@ import re
 import signal
 from pathlib import Path
 
-from tests.e2e.instances import LEASE, Fleet, now, renews
+from tests.e2e.instances import LASTING, LEASE, Fleet, now, renews
 from tests.e2e.locks import Lock
 
 JUMPING = """
@@ -47,7 +47,7 @@ def test_a_jumping_wall_clock_fires_and_stalls_no_timer(fleet: Fleet, file_lock:
     hours = {re.match(r"\d+-\d+-\d+T(\d+)", line)[1] for line in crashing.stderr.splitlines()}  # type: ignore[index]
     assert len(hours) > 1, "the clock has jumped"
 
-    settings = {"stop": {"timeout": "1s"}, "election": {"lease_duration": 45, "renew_deadline": 40}}
+    settings = {"stop": {"timeout": "1s"}, "election": LASTING}
     one = fleet.start("one", file_lock, "ignore=SIGTERM", settings=settings, environment=environment)
     one.started()
     other = fleet.start("other", file_lock, environment=environment)

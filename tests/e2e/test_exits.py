@@ -10,12 +10,10 @@ from pathlib import Path
 import pytest
 
 from awaitelect.core.election import GIVE_UP_PAUSE
-from tests.e2e.instances import Fleet, Watched, children_of, eventually, kill, now, state_of
+from tests.e2e.instances import LASTING, Fleet, Watched, children_of, eventually, kill, now, state_of
 from tests.e2e.locks import Lock
 
 NEVER = {"restart": {"policy": "never"}}
-LONG = {"lease_duration": 45, "renew_deadline": 40}
-"""An election whose term a busy machine does not end, where what is tested is not how soon a lease runs out."""
 
 
 @pytest.mark.parametrize("status", [0, 1, 3, 42, 255])
@@ -89,9 +87,9 @@ def test_what_only_the_exec_finds_out_is_no_crash_of_ours(fleet: Fleet, file_loc
 def test_crashes_are_answered_by_restarts_with_longer_and_longer_pauses(fleet: Fleet, file_lock: Lock) -> None:
     """S2: leadership is kept meanwhile: same holder, same term, no transition, and renewals go on."""
     back = {"initial": "100ms", "factor": 2, "jitter": 0}
-    settings = {"restart": {"backoff": back, "max_restarts": 10}, "election": LONG}
+    settings = {"restart": {"backoff": back, "max_restarts": 10}, "election": LASTING}
     one = fleet.start("one", file_lock, "after=0.02", "exit=3", settings=settings)
-    two = fleet.start("two", file_lock, settings={"election": LONG})
+    two = fleet.start("two", file_lock, settings={"election": LASTING})
     leader = eventually(lambda: one if one.entries("start") else two if two.entries("start") else None, "one leads")
     if leader is two:  # it was faster, which is not what this is about
         two.tell(signal.SIGTERM)
@@ -142,7 +140,10 @@ def test_giving_up_can_end_the_instance(fleet: Fleet, file_lock: Lock) -> None:
 
 def test_giving_up_can_hold_the_lease_with_nothing_running(fleet: Fleet, file_lock: Lock) -> None:
     """`restart.on_give_up: hold`: for people who want to look at it first."""
-    settings = {"restart": {"backoff": {"initial": "10ms"}, "max_restarts": 1, "on_give_up": "hold"}, "election": LONG}
+    settings = {
+        "restart": {"backoff": {"initial": "10ms"}, "max_restarts": 1, "on_give_up": "hold"},
+        "election": LASTING,
+    }
     one = fleet.start("one", file_lock, "after=0.01", "exit=9", settings=settings)
     one.says("the lease is held with nothing running")
     known = file_lock.record()
@@ -154,7 +155,7 @@ def test_giving_up_can_hold_the_lease_with_nothing_running(fleet: Fleet, file_lo
 
 def test_a_stop_during_the_pause_before_a_restart_is_immediate(fleet: Fleet, file_lock: Lock) -> None:
     """S3: nothing runs, so nothing is waited for."""
-    settings = {"restart": {"backoff": {"initial": "60s", "max": "60s"}}, "election": LONG}
+    settings = {"restart": {"backoff": {"initial": "60s", "max": "60s"}}, "election": LASTING}
     one = fleet.start("one", file_lock, "after=0.01", "exit=3", settings=settings)
     one.says("starting it again in")
     begun = now()

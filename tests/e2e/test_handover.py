@@ -43,7 +43,7 @@ def test_sigterm_hands_over_at_once_and_only_when_the_command_is_gone(fleet: Fle
     assert first.ends() == 7
     assert first.signals() == [signal.SIGTERM]
     next_start = second.started()
-    last_sign = max(one.at for one in first.entries())
+    last_sign = first.last_sign()
     assert last_sign < next_start.at < last_sign + SLACK
     assert not is_alive(start.pid)
     assert int(next_start.detail.split(",")[0]) > int(start.detail.split(",")[0]), "the fencing token grows"

@@ -12,7 +12,7 @@ import pytest
 
 from awaitelect import cgroup
 from awaitelect.protocol import MARK
-from tests.e2e.instances import Fleet, Instance, children_of, eventually, is_alive
+from tests.e2e.instances import LONG, Fleet, Instance, children_of, eventually, is_alive
 from tests.e2e.locks import Lock
 from tests.guard.places import end_each_elector, inside
 
@@ -30,8 +30,6 @@ def environment_of(pid: int) -> list[str]:
         return []
 
 
-LONG = {"lease_duration": 25, "renew_deadline": 20}
-"""An election that a busy machine cuts no hook short of."""
 ALL = ("pre_start", "post_start", "pre_stop", "post_stop")
 VARIABLES = (
     "MAINPID SERVICE_RESULT EXIT_CODE EXIT_STATUS AWAITELECT_STOP_CAUSE AWAITELECT_IDENTITY AWAITELECT_FENCING_TOKEN"

@@ -21,6 +21,7 @@ import pytest
 import yaml
 
 from tests.e2e.instances import (
+    LONG,
     PATIENCE,
     PROGRAM,
     Fleet,
@@ -42,8 +43,6 @@ BEFORE = (
     "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2]); os.execvp(sys.argv[1], sys.argv[1:])"
 )
 """Starts the rest of its command line with SIGUSR1 ignored and SIGUSR2 blocked."""
-LONG = {"lease_duration": 25, "renew_deadline": 20}
-"""An election that is not lost on a busy machine."""
 INIT = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
 AT_ONCE = 2
 """Instances at the same time where a test starts hundreds: the processors that it may count on."""

@@ -7,11 +7,8 @@ import os
 import re
 import signal
 
-from tests.e2e.instances import Fleet, eventually, is_alive, now, renews
+from tests.e2e.instances import LASTING, Fleet, eventually, is_alive, now, renews
 from tests.e2e.locks import Lock
-
-LONG = {"lease_duration": 45, "renew_deadline": 40}
-"""An election whose term a busy machine does not end."""
 
 
 def test_a_reader_that_stands_still_delays_no_renewal_and_no_stop(fleet: Fleet, lock: Lock) -> None:
@@ -24,7 +21,7 @@ def test_a_reader_that_stands_still_delays_no_renewal_and_no_stop(fleet: Fleet, 
                 os.write(filler, b"x" * 4096)
         except BlockingIOError:
             pass
-        one = fleet.start("one", lock, settings={"election": LONG}, stderr=write)
+        one = fleet.start("one", lock, settings={"election": LASTING}, stderr=write)
         start = one.started()
         renews(lock, 4)
         assert is_alive(start.pid)
@@ -80,7 +77,7 @@ def test_lines_in_a_file_are_not_written_over(fleet: Fleet, file_lock: Lock, tmp
         file.write(b"a line from before us\n")
         file.flush()
         one = fleet.start(
-            "one", file_lock, command=["sh", "-c", script], settings={"election": LONG}, stderr=file.fileno()
+            "one", file_lock, command=["sh", "-c", script], settings={"election": LASTING}, stderr=file.fileno()
         )
         assert one.ends() == 0
     lines = path.read_text().splitlines()

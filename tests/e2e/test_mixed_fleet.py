@@ -29,19 +29,12 @@ from tests.e2e.instances import (
     stop,
 )
 from tests.e2e.locks import KubernetesLock
+from tests.e2e.test_handover import LONG, SLACK
 from tests.envtest import ADMIN_TOKEN, ControlPlane
 
 PROGRAM = str(Path(__file__).parent / "candidate.py")
-LONG = {"lease_duration": 20, "renew_deadline": 18}
-"""An election of ours whose term a busy machine does not end. An instance that has missed a whole term of another's
-waits for the lease to run out: there is patience for that.
-"""
 LONG_TOO = (20, 18, RETRY)
-"""The same for a candidate."""
-SLACK = 15.0
-"""Seconds that a busy machine may add to what should take milliseconds: a lease of LONG has not been waited for, nor
-the minute until a follower reads again without a cause.
-"""
+"""That of LONG for a candidate, in seconds."""
 
 
 class GoFleet:

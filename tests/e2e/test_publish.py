@@ -12,14 +12,12 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.instances import Fleet, Instance, eventually, kill, now, renews
+from tests.e2e.instances import LASTING, Fleet, Instance, eventually, kill, now, renews
 from tests.e2e.locks import KubernetesLock
 from tests.envtest import LEASE_VERBS, TESTER_TOKEN, ControlPlane
 
 OLD = "K8S_AWAIT_ELECTION_"
 ADDRESSES = {"first": "10.1.0.1", "second": "10.1.0.2"}
-LONG = {"lease_duration": 45, "renew_deadline": 40}
-"""An election in which an elector's successor has time to start, and a stop has more of it than it may take."""
 
 
 class Cluster:
@@ -37,8 +35,11 @@ class Cluster:
         """`list` is among the verbs. RBAC takes a moment to know: what comes first must not be refused for that."""
         self._control_plane.allow(self.namespace, *verbs, group=group, resource=resource)
         path = f"{f'/apis/{group}/v1' if group else '/api/v1'}/namespaces/{self.namespace}/{resource}"
-        is_allowed = lambda: self._control_plane.call("GET", path, token=TESTER_TOKEN)[0] == 200  # noqa: E731
-        eventually(is_allowed, "the Role holds", pace=0.05)
+        eventually(lambda: self._status_of(path) == 200, "the Role holds", pace=0.05)
+
+    def _status_of(self, path: str) -> int:
+        status, _ = self._control_plane.call("GET", path, token=TESTER_TOKEN)
+        return status
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
         status, answer = self._control_plane.call(method, path.replace("NS", self.namespace), body)
@@ -135,7 +136,7 @@ def test_traffic_is_off_before_the_command_is_asked_to_stop(fleet: Fleet, routin
 
 def test_a_stop_waits_for_the_mark_and_not_longer_than_a_second(fleet: Fleet, routing: Cluster) -> None:
     """An API server that has fallen silent keeps nobody from stopping."""
-    one = start(fleet, routing, "first", election=LONG, stop={"timeout": "40s"})
+    one = start(fleet, routing, "first", election=LASTING, stop={"timeout": "40s"})
     is_routed_to(routing, "first")
     one.started()
     with routing.lock.outage():
@@ -159,7 +160,7 @@ def test_a_command_that_crashes_is_off_until_it_is_ready_again(fleet: Fleet, rou
 
 def test_a_dead_elector_leaves_the_traffic_where_it_is(fleet: Fleet, routing: Cluster) -> None:
     """The command runs on, and so does its traffic: its successor writes its own token, and no gap."""
-    one = start(fleet, routing, "first", election=LONG)
+    one = start(fleet, routing, "first", election=LASTING)
     is_routed_to(routing, "first")
     token = routing.slice()["metadata"]["annotations"]["awaitelect.io/fencing-token"]
     kill(one.elector)
@@ -266,13 +267,13 @@ def test_label_and_events_follow_leadership(fleet: Fleet, routing: Cluster) -> N
 
     first = begin("first", {"lease_duration": 5, "renew_deadline": 4})  # it is waited for
     eventually(lambda: routing.role("first") == "leader", "the first is labelled", pace=0.02)
-    second = begin("second", LONG)
+    second = begin("second", LASTING)
     eventually(lambda: routing.role("second") == "follower", "the second is labelled", pace=0.02)
     first.wipe_out()
     eventually(lambda: routing.role("second") == "leader", "the second leads", pace=0.02)
     second.started()
     assert routing.role("first") == "leader", "nobody is there to correct it"
-    again = begin("first", LONG)
+    again = begin("first", LASTING)
     eventually(lambda: routing.role("first") == "follower", "it is corrected", pace=0.02)
     second.tell(signal.SIGTERM)
     assert second.ends() == 0

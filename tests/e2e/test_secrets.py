@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from tests.e2e.instances import Fleet, eventually, kill
+from tests.e2e.instances import LASTING, Fleet, eventually, kill
 from tests.e2e.locks import Lock
 from tests.status.test_http import free_port
 
@@ -29,7 +29,7 @@ def test_no_secret_of_the_command_is_in_log_pages_or_termination_message(
         "one",
         file_lock,
         settings={
-            "election": {"lease_duration": 45, "renew_deadline": 40},  # the elector's successor has time to start
+            "election": LASTING,  # the elector's successor has time to start
             "env": {"PASSWORD": SECRET},
             "env_file": str(tmp_path / "variables"),
             "status": {"listen": f"127.0.0.1:{port}"},

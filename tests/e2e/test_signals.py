@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.instances import PROGRAM, Fleet, Watched, eventually, is_alive, kill, now, renews, state_of
+from tests.e2e.instances import LONG, PROGRAM, Fleet, Watched, eventually, is_alive, kill, now, renews, state_of
 from tests.e2e.locks import Lock
 
 STOPS = [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT]
@@ -19,8 +19,6 @@ BEFORE = (
     "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2]); os.execvp(sys.argv[1], sys.argv[1:])"
 )
 """Starts the rest of its command line with SIGUSR1 ignored and SIGUSR2 blocked."""
-LONG = {"lease_duration": 25, "renew_deadline": 20}
-"""An election that is not lost on a busy machine."""
 
 
 @pytest.mark.parametrize("number", STOPS)
@@ -155,13 +153,13 @@ def test_a_suspended_instance_suspends_its_command_and_keeps_the_lease(fleet: Fl
 def test_escaped_daemons_are_dead_before_the_end_and_before_the_release(fleet: Fleet, lock: Lock) -> None:
     """P14: a daemon that ignores SIGTERM, in a session of its own, whose parents are gone."""
     words = ("daemons=3", "daemons_ignore=SIGTERM")
-    first = fleet.start("first", lock, *words, settings={"stop": {"timeout": "300ms"}})
+    first = fleet.start("first", lock, *words, settings={"stop": {"timeout": "2s"}})
     first.started()
     daemons = first.daemons(3)
     second = fleet.start("second", lock)
     second.follows()
     first.tell(signal.SIGTERM)
-    assert first.ends() in (0, 128 + signal.SIGKILL), "the time-out is short for the main process on a busy machine"
+    assert first.ends() == 0
     assert not any(is_alive(pid) for pid in daemons)
     second.started()
     signs = [each.at for each in first.entries()]

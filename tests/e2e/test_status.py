@@ -14,13 +14,11 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families as parse
 
-from tests.e2e.instances import Fleet, Instance, eventually, kill, now, renews
+from tests.e2e.instances import LASTING, Fleet, Instance, eventually, kill, now, renews
 from tests.e2e.locks import Lock
 
 CLIENTS = 60
 """More than may be connected at a time."""
-LONG = {"lease_duration": 45, "renew_deadline": 40}
-"""An election whose term a busy machine does not end, and in which an elector's successor has time to start."""
 
 
 def free_port() -> int:
@@ -107,7 +105,7 @@ def test_the_leader_is_not_ready_before_its_command_is(fleet: Fleet, file_lock: 
 def test_what_the_keeper_counts_outlives_an_elector(fleet: Fleet, file_lock: Lock) -> None:
     """The successor serves on the same port, knows the command, and counts anew what is its own."""
     pages = Pages(free_port())
-    settings = {"restart": {"backoff": {"initial": "10ms", "jitter": 0}}, "election": LONG}
+    settings = {"restart": {"backoff": {"initial": "10ms", "jitter": 0}}, "election": LASTING}
     one = fleet.start("one", file_lock, settings=settings, environment=pages.environment)
     kill(one.started().pid)
     command = one.started(times=2)
@@ -126,7 +124,7 @@ def test_what_the_keeper_counts_outlives_an_elector(fleet: Fleet, file_lock: Loc
 def test_a_restart_that_is_yet_to_come_is_known_to_the_next_elector(fleet: Fleet, file_lock: Lock) -> None:
     """The keeper greets it with the count; the command's next start may be far off."""
     pages = Pages(free_port())
-    settings = {"restart": {"backoff": {"initial": "60s", "max": "60s"}}, "election": LONG}
+    settings = {"restart": {"backoff": {"initial": "60s", "max": "60s"}}, "election": LASTING}
     one = fleet.start("one", file_lock, settings=settings, environment=pages.environment)
     kill(one.started().pid)
     one.says("starting it again in")
@@ -140,12 +138,12 @@ def test_a_restart_that_is_yet_to_come_is_known_to_the_next_elector(fleet: Fleet
 
 def test_renewals_are_counted(fleet: Fleet, file_lock: Lock) -> None:
     pages = Pages(free_port())
-    fleet.start("one", file_lock, settings={"election": LONG}, environment=pages.environment).started()
+    fleet.start("one", file_lock, settings={"election": LASTING}, environment=pages.environment).started()
     renews(file_lock, 3)
     eventually(lambda: (pages.value("awaitelect_renewals_total", result="success") or 0) >= 3, "three renewals")
     with file_lock.outage():
         eventually(lambda: (pages.value("awaitelect_renewals_total", result="error") or 0) > 0, "a failed one")
-    assert (pages.value("awaitelect_lease_remaining_seconds") or 99) < LONG["lease_duration"]
+    assert (pages.value("awaitelect_lease_remaining_seconds") or 99) < LASTING["lease_duration"]
 
 
 @contextmanager
@@ -185,7 +183,7 @@ def test_whoever_asks_much_delays_no_renewal(fleet: Fleet, file_lock: Lock) -> N
     """
     port = free_port()
     pages = Pages(port)
-    settings = {"election": {**LONG, "retry_period": 1}}
+    settings = {"election": {**LASTING, "retry_period": 1}}
     one = fleet.start("one", file_lock, settings=settings, environment=pages.environment)
     start = one.started()
     pages.shows("/metrics", 200)

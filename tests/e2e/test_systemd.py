@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from awaitelect.errors import EXIT_CONFIG
-from tests.e2e.instances import PROGRAM, Fleet, eventually, kill, now, state_of
+from tests.e2e.instances import LASTING, PROGRAM, Fleet, eventually, kill, now, state_of
 from tests.e2e.locks import Lock
 from tests.notify import Inbox
 
@@ -126,7 +126,7 @@ def test_a_hung_keeper_gives_no_sign_of_life(fleet: Fleet, file_lock: Lock, one_
 
 def test_a_stop_that_takes_long_goes_on_asking_for_time(fleet: Fleet, file_lock: Lock, one_inbox: Inbox) -> None:
     """Past TimeoutStopSec= systemd would kill what is still being stopped in order."""
-    settings = {"stop": {"timeout": "7s"}, "election": {"lease_duration": 45, "renew_deadline": 40}}
+    settings = {"stop": {"timeout": "7s"}, "election": LASTING}
     one = fleet.start("one", file_lock, "ignore=SIGTERM", settings=settings, environment=one_inbox.environment())
     one.started()
     one.tell(signal.SIGTERM)

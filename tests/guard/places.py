@@ -69,13 +69,6 @@ def watched_of(one: Instance, daemons: int) -> list[Watched]:
     return [Watched(seen_from_here(one, pid)) for pid in (one.started().pid, *one.daemons(daemons))]
 
 
-def last_sign(one: Instance) -> float:
-    """Of its first command, which has ended, and of that one's daemons."""
-    entries = one.entries()
-    run = next(each.run for each in entries if each.what == "start")
-    return max(each.at for each in entries if each.run == run)
-
-
 def inside(folder: Path) -> dict[str, str]:
     """The variables by which files in `folder` say what goes wrong inside of the instance."""
     path = os.pathsep.join(filter(None, [INSIDE, os.environ.get("PYTHONPATH")]))

@@ -15,7 +15,7 @@ import pytest
 from tests.e2e.instances import LEASE, RETRY, Fleet, Instance, Watched, eventually, is_alive, kill, now, renews, stop
 from tests.e2e.locks import Lock
 from tests.e2e.test_init import keeper_of
-from tests.guard.places import FIRM, end_each_elector, inside, last_sign, next_start
+from tests.guard.places import FIRM, end_each_elector, inside, next_start
 
 needs_time_namespace = pytest.mark.skipif(
     subprocess.run(["unshare", "--time", "--boottime", "1", "true"], capture_output=True).returncode != 0,
@@ -55,7 +55,7 @@ def test_an_offset_between_the_clocks_changes_no_date(fleet: Fleet, file_lock: L
     gone = command.wait()
     assert failed + FIRM["renew_deadline"] - 2 * RETRY - 0.5 < one.entries("signal")[0].at
     assert gone < failed + FIRM["lease_duration"]
-    assert next_start(one, other).at > last_sign(one)
+    assert next_start(one, other).at > one.last_sign()
 
 
 def test_instances_whose_clocks_differ_by_hours_take_turns(fleet: Fleet, file_lock: Lock) -> None:

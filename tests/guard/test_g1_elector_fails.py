@@ -18,7 +18,6 @@ from tests.guard.places import (
     end_each_elector,
     end_of_starved,
     inside,
-    last_sign,
     next_start,
     places,
     seen_from_here,
@@ -70,7 +69,7 @@ def test_g1_without_a_new_elector_the_command_ends_gracefully_by_kill_by(
         gone = command.wait()
     assert one.signals() == [signal.SIGTERM] and one.entries("end"), "it was asked, and has ended by itself"
     assert gone < failed + FIRM["lease_duration"]
-    assert next_start(one, other).at > last_sign(one)
+    assert next_start(one, other).at > one.last_sign()
 
 
 @places
@@ -88,7 +87,7 @@ def test_g1_a_command_that_will_not_end_is_killed_by_kill_by(fleet: Fleet, file_
     gone = max(each.wait() for each in watched)
     assert one.signals()[0] == signal.SIGTERM and not one.entries("end")
     assert gone < failed + FIRM["lease_duration"]
-    assert next_start(one, other).at > last_sign(one)
+    assert next_start(one, other).at > one.last_sign()
 
 
 def test_g1_an_elector_killed_on_a_cluster_is_replaced_too(fleet: Fleet, lock: Lock) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.e2e.instances import RETRY, Fleet, Watched, eventually, is_alive, kill, now, renews, stop
 from tests.e2e.locks import Lock
-from tests.guard.places import FIRM, last_sign, places, start, watched_of
+from tests.guard.places import FIRM, places, start, watched_of
 
 
 def test_g2_a_killed_keeper_takes_its_whole_tree_with_it_before_the_next_starts(fleet: Fleet, lock: Lock) -> None:
@@ -25,7 +25,7 @@ def test_g2_a_killed_keeper_takes_its_whole_tree_with_it_before_the_next_starts(
     kill(first.pid)
     for each in watched:
         each.wait()
-    assert last_sign(first) < second.started().at < killed + 12 - 2 * RETRY, "the lease was released"
+    assert first.last_sign() < second.started().at < killed + 12 - 2 * RETRY, "the lease was released"
     assert first.signals() == []
 
 
@@ -41,7 +41,7 @@ def test_g2_a_killed_pid_1_takes_its_namespace_with_it_and_the_lease_runs_out(fl
     kill(first.pid)
     for each in (*watched, elector):
         each.wait()
-    assert second.started().at > max(last_sign(first), before + FIRM["lease_duration"])
+    assert second.started().at > max(first.last_sign(), before + FIRM["lease_duration"])
 
 
 @places
@@ -58,7 +58,7 @@ def test_g2_a_keeper_stopped_for_longer_than_the_lease_starts_nothing_when_it_go
     stopped = now()
     gone = max(each.wait() for each in watched)
     assert gone < stopped + FIRM["lease_duration"]
-    assert last_sign(first) < second.started().at
+    assert first.last_sign() < second.started().at
     over = stopped + FIRM["lease_duration"] + 0.1
     eventually(lambda: now() > over, "the lease would be over")
     try:

@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.e2e.instances import Fleet, eventually, is_alive, kill, now, renews, state_of, stop
 from tests.e2e.locks import Lock
 from tests.e2e.test_kill_modes import needs_freezer, ways
-from tests.guard.places import FIRM, last_sign, places, start, watched_of
+from tests.guard.places import FIRM, places, start, watched_of
 
 
 @ways
@@ -32,7 +32,7 @@ def test_g3_both_killed_at_once_leave_no_escaped_daemon(fleet: Fleet, lock: Lock
     kill(first.pid)
     for each in watched:
         each.wait()
-    assert second.started().at > max(last_sign(first), before + FIRM["lease_duration"])
+    assert second.started().at > max(first.last_sign(), before + FIRM["lease_duration"])
     eventually(lambda: not is_alive(elector), "the elector is dead")
 
 
@@ -53,7 +53,7 @@ def test_g3_an_elector_killed_while_the_keeper_is_stopped_leaves_nothing_running
     kill(elector)
     gone = max(each.wait() for each in watched)
     assert gone < killed + FIRM["lease_duration"]
-    assert last_sign(one) < other.started().at
+    assert one.last_sign() < other.started().at
     if place == "init":
         kill(one.pid, signal.SIGCONT)
         one.says("another")
@@ -79,4 +79,4 @@ def test_g3_a_killed_keeper_whose_elector_is_frozen_leaves_nothing_running(
     kill(one.pid)
     for each in watched:
         each.wait()
-    assert last_sign(one) < other.started().at
+    assert one.last_sign() < other.started().at

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from tests.e2e.instances import RETRY, Fleet, Watched, eventually, is_alive, now, renews
 from tests.e2e.locks import Lock
-from tests.guard.places import FIRM, last_sign, places, start, watched_of
+from tests.guard.places import FIRM, places, start, watched_of
 
 
 @places
@@ -25,7 +25,7 @@ def test_g4_an_outage_longer_than_the_lease_ends_the_command_in_time(fleet: Flee
         assert gone < cut + FIRM["lease_duration"]
         assert one.process.poll() is None, "it stays, to follow"
     again = one.started(2)
-    assert again.at > last_sign(one)
+    assert again.at > one.last_sign()
 
 
 def test_g4_a_command_that_ends_by_itself_when_asked_is_not_killed(fleet: Fleet, lock: Lock) -> None:

@@ -26,7 +26,7 @@ def test_a_hand_over_after_an_idle_time_is_as_quick_as_ever(fleet: Fleet, lock: 
     assert first.entries("start") == [begun] and second.entries() == []
     first.tell(signal.SIGTERM)
     assert first.ends() == 0
-    last_sign = max(one.at for one in first.entries())
+    last_sign = first.last_sign()
     started = second.started().at
     print(f"after {IDLE:g}s: {1000 * (started - last_sign):.1f} ms from the last sign to the next start")
     assert last_sign < started < last_sign + 10

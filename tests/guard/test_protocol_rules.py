@@ -31,7 +31,7 @@ from tests.e2e.instances import (
 from tests.e2e.locks import FileLock, KubernetesLock, Lock
 from tests.e2e.test_kill_modes import needs_freezer
 from tests.guard.halves import ElectorAlone, KeeperAlone
-from tests.guard.places import FIRM, LONG, electors_of, last_sign, places, seen_from_here, start, watched_of
+from tests.guard.places import FIRM, LONG, electors_of, places, seen_from_here, start, watched_of
 
 # ---------------------------------------------------------------------- 1: each grant has a number
 
@@ -213,7 +213,7 @@ def test_rule_4_the_elector_ends_by_its_pidfd_a_command_that_carries_no_mark(
     other.follows()
     stop(one.pid)
     watched.wait()
-    assert last_sign(one) < other.started().at
+    assert one.last_sign() < other.started().at
 
 
 # ---------------------------------------------------------------------- 5: the keeper first, then the tree
@@ -275,7 +275,7 @@ def test_rule_6_the_waiting_shim_ends_what_neither_of_the_two_can(fleet: Fleet, 
     stopped = now()
     gone = max(each.wait() for each in watched)
     assert gone < stopped + FIRM["lease_duration"]
-    assert last_sign(one) < other.started().at
+    assert one.last_sign() < other.started().at
     assert one.signals() == []
 
 
