@@ -544,7 +544,9 @@ class Election:
             record = changed(self.view.record, holder="", duration=1, acquire_time=None, released_by=self.instance)
             self._write("release", record)
         else:
-            self._end_release("info", "the lease is not ours any more: nothing to release")
+            holder = self.view.record.holder if self.view.record else ""
+            who = f"{named(holder)} holds the lease by now" if holder else "nobody holds the lease"
+            self._end_release("info", f"{who}: nothing is left to release")
 
     def _end_release(self, level: str, text: str) -> None:
         self._releasing_by = None

@@ -236,6 +236,20 @@ def test_another_holder_s_lease_is_never_released() -> None:
     assert node.answered(at=1.2) == ["read"]
     assert node.answered(at=1.3) == ["leave"]
     assert lease.record.holder == "go"
+    assert node.reported("info")[-1] == "'go' holds the lease by now: nothing is left to release"
+
+
+def test_a_release_whose_answer_was_lost_is_known_by_what_is_read() -> None:
+    """It was stored: there is nothing to say of a loss."""
+    lease = Lease()
+    node = Node(lease).leads(at=0)
+    node.told_to_stop(at=1)
+    node.gone(at=1.1, cause="shutdown")
+    node.stored(at=1.2)
+    node.fails(at=1.2)
+    node.wakes(at=node.wake_at)
+    assert node.answered(at=3) == ["leave"]
+    assert node.reported("info")[-1] == "nobody holds the lease: nothing is left to release"
 
 
 def test_a_release_that_fails_is_retried_and_bounded() -> None:
