@@ -147,7 +147,11 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("-c", "--config", metavar="FILE", help="configuration in YAML")
     add("--lock", metavar="LOCK", help="the lease to share: kubernetes:NAMESPACE/NAME, or file:PATH on one machine")
-    add("--identity", metavar="NAME", help="who we are among the instances (default: POD_NAME, else the host name)")
+    add(
+        "--identity",
+        metavar="NAME",
+        help="our name in the lease (default: POD_NAME or host name; for a file + -RUN)",
+    )
     add("--log-level", metavar="LEVEL", help="debug, info, warning or error (default: info)")
     add("--log-format", metavar="FORMAT", help="auto, text, json or logfmt (default: auto)")
     add("--check", action="store_const", const="1", help="print the resolved configuration and its timeline, and exit")

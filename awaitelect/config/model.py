@@ -58,7 +58,7 @@ class Election(Value):
     name: Annotated[str | None, _LINE] = None
     """The election's name in logs, events and metrics; by default the name of the lock."""
     identity: Annotated[str | None, _LINE] = None
-    """This instance's name in the lease, different in each instance; by default `POD_NAME`, else the host name."""
+    """Our name in the lease, another in each instance; default: `POD_NAME`, else the host name; for a file + `-RUN`."""
     lease_duration: Duration = 15.0
     """How long the others wait after the last renewal before they take the lease."""
     renew_deadline: Duration = 10.0

@@ -128,22 +128,29 @@ class Loaded(Value):
         )
 
 
-def load(options: Mapping[str, str], command: list[str], environ: Mapping[str, str], *, tries: bool = True) -> Loaded:
+def load(
+    options: Mapping[str, str],
+    command: list[str],
+    environ: Mapping[str, str],
+    *,
+    instance: str = "",
+    tries: bool = True,
+) -> Loaded:
     """The configuration that these sources give together.
 
     `options`: any of config, lock, identity, log_level, log_format, and legacy ("1": started as k8s-await-election,
-    which changes the wording of a missing command and nothing else). `tries`: also try in a child of this process
-    whether the command's process could be set up so; else that shows at its start. Raises ConfigError with all problems
-    at once.
+    which changes the wording of a missing command and nothing else). `instance`: the id of this run of awaitelect, the
+    same for each of its electors. `tries`: also try in a child of this process whether the command's process could be
+    set up so; else that shows at its start. Raises ConfigError with all problems at once.
     """
-    return _Merge(options, environ).loaded(command, tries)
+    return _Merge(options, environ, instance).loaded(command, tries)
 
 
 class _Merge:
     """One call of load: what has been found so far."""
 
-    def __init__(self, options: Mapping[str, str], environ: Mapping[str, str]) -> None:
-        self.options, self.environ = options, environ
+    def __init__(self, options: Mapping[str, str], environ: Mapping[str, str], instance: str) -> None:
+        self.options, self.environ, self.instance = options, environ, instance
         self.problems: list[str] = []
         self.warnings: list[str] = []
         self.doubtful: set[str] = set()
@@ -202,8 +209,12 @@ class _Merge:
         backend, lock_from = (self.found.get(key) for key in ("lock.backend", "lock.name"))
         pod, namespace = self.environ.get("POD_NAME"), self.environ.get("POD_NAMESPACE")
         identity = Found(pod, "POD_NAME") if pod else Found(layers.host_name(), "default: the host name")
+        over_file = backend is not None and backend.value == "file"
+        if over_file:  # its instances share a machine, and so the name
+            part = self.instance[:8] or "RUN"
+            identity = Found(f"{identity.value}-{part}", f"{identity.origin}, and a part for each run")
         self.found.setdefault("election.identity", identity)
-        if backend is not None and backend.value == "file":
+        if over_file:
             path = self.found.get("lock.path")
             base = os.path.basename(path.value.rstrip("/")) if path and isinstance(path.value, str) else ""
             if base:

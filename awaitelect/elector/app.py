@@ -34,7 +34,7 @@ def main() -> NoReturn:
     log = Log(level=options.get("log_level", "info"), form=options.get("log_format", "auto"))
     try:
         # A command that runs must not end because its directory, say, has gone: its next start shows that.
-        loaded = load(options, hello.command, os.environ, tries=hello.number == 0)
+        loaded = load(options, hello.command, os.environ, instance=hello.instance, tries=hello.number == 0)
         log.configure(loaded.settings.log.level, loaded.settings.log.format, name=loaded.name)
         if hello.number == 0:
             for warning in loaded.warnings:

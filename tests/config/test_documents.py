@@ -144,7 +144,7 @@ def test_check_shows_each_value_with_its_origin_and_the_timeline() -> None:
     lines = render(loaded).splitlines()
     rows = {line.split("  ")[0]: re.split(r" {2,}", line) for line in lines if line}
     assert rows["command"][1:] == ["sh -c 'a b'", "command line"]
-    assert rows["election.identity"][1:] == ["me", "POD_NAME"]
+    assert rows["election.identity"][1:] == ["me-RUN", "POD_NAME, and a part for each run"]
     assert rows["stop.signal"][1:] == ["SIGTERM", "default"]
     start = lines.index("after a confirmed renewal:")
     assert lines[start : start + 8] == [

@@ -140,10 +140,23 @@ def test_an_unknown_variable_is_an_error_with_a_suggestion() -> None:
 
 def test_the_identity_is_the_pods_name_and_else_the_hosts() -> None:
     """Both differ in each replica, which is all that an identity needs."""
-    assert started({"POD_NAME": "demo-0"}).identity == "demo-0"
-    assert started({"POD_NAME": "demo-0"}).origins["election.identity"] == "POD_NAME"
-    assert started().identity == os.uname().nodename
-    assert started().origins["election.identity"] == "default: the host name"
+    lock = "kubernetes:space/demo"
+    assert started({"POD_NAME": "demo-0"}, lock=lock).identity == "demo-0"
+    assert started({"POD_NAME": "demo-0"}, lock=lock).origins["election.identity"] == "POD_NAME"
+    assert started(lock=lock).identity == os.uname().nodename
+    assert started(lock=lock).origins["election.identity"] == "default: the host name"
+
+
+@pytest.mark.parametrize("environ", [{}, {"POD_NAME": "demo-0"}])
+def test_instances_that_share_a_file_and_a_name_are_told_apart(environ: dict[str, str]) -> None:
+    """Else one would take the lease of the other, that is silent for three seconds, for its own of an earlier run."""
+    one, other = (load(FILE_LOCK, ["true"], environ, instance=each) for each in ("0123456789", "1234567890"))
+    again = load(FILE_LOCK, ["true"], environ, instance="0123456789")
+    assert one.identity == f"{environ.get('POD_NAME', os.uname().nodename)}-01234567"
+    assert one.identity != other.identity and one.identity == again.identity, "that of each elector of a keeper"
+    assert one.origins["election.identity"].endswith(", and a part for each run")
+    assert started(environ).identity.endswith("-RUN"), "where nothing is started"
+    assert started(environ, identity="me").identity == "me"
 
 
 def test_the_election_is_named_after_its_lock() -> None:
