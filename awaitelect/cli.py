@@ -53,6 +53,12 @@ def _run(options: dict[str, str], command: list[str], mask: set[int]) -> NoRetur
             print("nothing is configured: the command would be executed at once, without an election")
             sys.exit(0)
         _become(command, mask)
+    from awaitelect.keeper import standard
+
+    try:
+        standard.open_closed()
+    except OSError as error:
+        _fail(f"awaitelect: cannot open {os.devnull} in place of a closed standard descriptor: {error}", 1)
     if check:
         _check(options, command, mask)
     job = None
@@ -160,5 +166,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _fail(text: str, status: int) -> NoReturn:
-    print(text, file=sys.stderr)
+    if sys.stderr:  # closed, it is None, which print() takes for standard output
+        print(text, file=sys.stderr)
     sys.exit(status)

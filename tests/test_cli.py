@@ -49,6 +49,61 @@ def test_the_command_that_takes_our_place_finds_its_signals_as_we_did() -> None:
     assert said == with_nothing.stdout
 
 
+CLOSED = ["<&-", ">&-", "2>&-", "<&- >&-", "<&- 2>&-", ">&- 2>&-", "<&- >&- 2>&-"]
+DESCRIPTORS = """import os, pathlib, sys
+paths = [f"/proc/self/fd/{number}" for number in (0, 1, 2)]
+found = [os.readlink(one) if os.path.lexists(one) else "closed" for one in paths]
+pathlib.Path(sys.argv[1]).write_text(chr(10).join(found))
+sys.exit(6)"""
+
+
+def run_closed(closed: str, seen: Path, *options: str, **variables: str) -> tuple[list[str], str, int]:
+    """Run it with these standard descriptors closed: what its command found on each, all that was told, the status."""
+    command = [sys.executable, "-c", DESCRIPTORS, str(seen)]
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWAITELECT_", "K8S_"))}
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$@" {closed}', "sh", PROGRAM, *options, "--", *command],
+        env={**kept, **variables},
+        input="",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return seen.read_text().splitlines(), done.stdout + done.stderr, done.returncode
+
+
+def numbers_in(closed: str) -> set[int]:
+    return {{"<": 0, ">": 1, "2": 2}[one[0]] for one in closed.split()}
+
+
+@pytest.mark.parametrize("closed", CLOSED)
+def test_closed_standard_descriptors_are_dev_null_for_all_of_us(closed: str, tmp_path: Path) -> None:
+    """P1: a pipe of ours that got the number 2 would be sent log lines, and could take them for signals."""
+    lock = f"file:{tmp_path}/lease"
+    found, said, status = run_closed(closed, tmp_path / "seen", "--lock", lock, AWAITELECT_RESTART_POLICY="never")
+    assert (status, "Traceback" in said) == (6, False), said
+    given = {number for number, one in enumerate(found) if one != "/dev/null"}
+    assert given == {0, 1, 2} - numbers_in(closed) and "closed" not in found
+
+
+@pytest.mark.parametrize("closed", CLOSED)
+@pytest.mark.parametrize("variables", [{}, {"AWAITELECT_ELECTION_ENABLED": "false"}])
+def test_the_command_that_takes_our_place_finds_closed_what_was_closed(
+    closed: str, variables: dict[str, str], tmp_path: Path
+) -> None:
+    """Passing through changes nothing, whether or not a configuration had to be read to know."""
+    found, said, status = run_closed(closed, tmp_path / "seen", **variables)
+    assert status == 6, said
+    assert {number for number, one in enumerate(found) if one == "closed"} == numbers_in(closed)
+
+
+def test_what_is_wrong_is_not_told_on_standard_output() -> None:
+    """A closed standard error leaves nowhere to tell it; whoever reads the command's output must not get it."""
+    done = run("-c", 'exec "$@" 2>&-', "sh", PROGRAM, "no-such-program", program="sh")
+    assert (done.returncode, done.stdout) == (127, "")
+
+
 def test_the_command_that_takes_our_place_ends_as_it_ends() -> None:
     """P1: its status is not even passed on, it is ours."""
     assert run("sh", "-c", "exit 42").returncode == 42

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from awaitelect import attributes, clock
 from awaitelect.core.restart import exit_status
 from awaitelect.errors import EXIT_CONFIG, EXIT_INTERNAL, EXIT_NOT_EXECUTABLE
-from awaitelect.keeper import execution, signals, tree
+from awaitelect.keeper import execution, signals, standard, tree
 from awaitelect.keeper.guard import Guard
 from awaitelect.keeper.look_up import look_up
 from awaitelect.keeper.terminal import Terminal
@@ -74,6 +74,7 @@ def pass_through(
     try:
         attributes.give_pipes(settings)
         attributes.apply(settings)
+        standard.close_at_exec()
         tree.resign_as_subreaper()
         if service:
             service.pass_on(clock.now(), speaks=settings.ready == "notify")
