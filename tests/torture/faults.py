@@ -29,6 +29,8 @@ STOPPED_IN_WRITE = str(Path(__file__).parent / "stop_in_write.py")
 JITTER = (0.045, 0.005)
 """Seconds that a starved instance is stopped, and that it may run, in turn."""
 HOGS = 4
+HEED = 1.0
+"""Seconds in which an elector that heeds a SIGTERM would have ended."""
 TROUBLES = {"slow drip": "drip", "blackhole": "silent", "blackhole for all": "silent"}
 """Our names for those of a wire, where they differ."""
 
@@ -45,6 +47,8 @@ class Blow:
         self.run = ""
         """The run of a command that was going on when it struck."""
         self.remark = ""
+        self.elector_ended = False
+        """The elector that it told to end did so, which it must not: its keeper decides."""
 
     @property
     def kind(self) -> Kind:
@@ -127,6 +131,37 @@ def tell_instance(self: Carried) -> None:
     seat.tell(signal.SIGTERM, bool(self.command_of(seat)))
 
 
+def tell_elector(self: Carried) -> None:
+    """As whoever signals all that has its name: nothing must come of it."""
+    seat = self.seat
+    held = Held([_alive(seat.elector)])
+    self.strikes(seat)
+    held.send(signal.SIGTERM)
+    self.world.pause(HEED, lambda: held.any_ended)
+    self.blow.elector_ended = held.any_ended
+    held.close()
+
+
+def tell_both(self: Carried) -> None:
+    """As whoever signals the whole group or cgroup: it is the keeper's alone to hear."""
+    seat = self.seat
+    held = Held([_alive(seat.elector)])
+    self.strikes(seat)
+    ran = bool(self.command_of(seat))
+    if self.strike.dice < 0.5:
+        seat.tell(signal.SIGTERM, ran)
+        held.send(signal.SIGTERM)
+    else:
+        held.send(signal.SIGTERM)
+        seat.tell(signal.SIGTERM, ran)
+    held.close()
+
+
+def tell_command(self: Carried) -> None:
+    """It ends as it likes, or not at all: it was not awaitelect that told it to."""
+    _send_command(self, signal.SIGTERM)
+
+
 def kill_keeper(self: Carried) -> None:
     seat = self.seat
     self.strikes(seat)
@@ -195,12 +230,17 @@ def stop_command(self: Carried) -> None:
 
 
 def kill_command(self: Carried) -> None:
-    seat = next((one for one in self.seats_to_strike() if self.command_of(one)), None)
+    _send_command(self, signal.SIGKILL)
+
+
+def _send_command(self: Carried, number: int) -> None:
+    mains = {one.name: one.pid for one in self.world.mains}
+    seat = next((one for one in self.seats_to_strike() if one.name in mains), None)
     if seat is None:
         raise NotThere("a command")
-    held = Held(one.pid for one in self.command_of(seat) if one.role == "main")
+    held = Held([mains[seat.name]])
     self.strikes(seat)
-    held.send(signal.SIGKILL)
+    held.send(number)
     held.close()
 
 
@@ -384,6 +424,9 @@ def be_busy(self: Carried) -> None:
 
 FAULTS: dict[str, Callable[[Carried], None]] = {
     "SIGTERM instance": tell_instance,
+    "SIGTERM elector": tell_elector,
+    "SIGTERM both": tell_both,
+    "SIGTERM command": tell_command,
     "SIGKILL keeper": kill_keeper,
     "SIGKILL elector": kill_elector,
     "SIGKILL both": kill_both,

@@ -45,6 +45,9 @@ LATE = SECOND
 """So much later than it was written we may see a record, on a machine that is busy."""
 MOST_DESCRIPTORS = 40
 """An instance at rest has fewer files open in each of its processes."""
+KILLED, TOLD = 9, 15
+FAREWELL = 5 * SECOND
+"""So much later than its elector an instance may end, on a machine that is busy."""
 Span = tuple[int, int]
 
 
@@ -239,14 +242,46 @@ def cause(one: Exit) -> str:
 
 
 def lost_statuses(exits: Iterable[Exit]) -> list[str]:
-    """Instances that were told to end, with nothing else done to them, and did not end with their command's status."""
+    """Instances to which nothing was done but by SIGTERM, and that did not end with their command's status.
+
+    Of those that nobody has told to end: a SIGTERM to the command or to the elector tells the instance nothing. So they
+    go on, but after a command that has finished. (That one side ends the other, unasked, is in the table.)
+    """
     found = []
     for one in exits:
-        if one.told_at is None or any(not deed.startswith("SIGTERM") for deed in one.deeds):
+        if not one.deeds or any(not deed.startswith("SIGTERM") for deed in one.deeds):
             continue
-        allowed = {one.command_status, 128 + 15, 128 + 9} if one.ran else {0, one.command_status, 128 + 15, 128 + 9}
-        if one.status not in allowed:
+        if one.told_at is None and one.status == -KILLED:
+            continue
+        if one.status not in _allowed(one):
             found.append(f"{one.name} ended with {one.status}, its command with {one.command_status}")
+    return found
+
+
+def _allowed(one: Exit) -> set[int]:
+    """The statuses with which it may end."""
+    if one.told_at is None:
+        return {0} & {one.command_status}
+    if one.command_last is not None and one.command_last >= one.told_at:
+        # A status that is written down is given at once; only SIGKILL leaves none, as SIGTERM is blocked.
+        return {128 + KILLED if one.command_status is None else one.command_status}
+    # One that was about to start gives no sign before it has blocked SIGTERM; where there was none, the last one counts
+    # as long as it may be started again.
+    before = set() if one.command_status is None else {one.command_status}
+    return before | {128 + TOLD, 128 + KILLED} | (set() if one.ran else {0})
+
+
+def heeded(facts: Facts) -> list[str]:
+    """Electors that a SIGTERM has ended, where nothing else had been done and no command had finished."""
+    per_episode = Counter(one.episode for one in facts.blows)
+    found = []
+    for one in facts.blows:
+        if not one.elector_ended or per_episode[one.episode] > 1 or one.struck_at is None:
+            continue
+        until = (one.healed_at or facts.ended_at) + FAREWELL
+        ends = [end for end in facts.exits if one.struck_at <= end.at <= until and end.status == end.command_status]
+        if not any(end.name == seat.name for end in ends for seat in one.seats):
+            found.append(one.title)
     return found
 
 
@@ -333,6 +368,7 @@ def judge(facts: Facts, timing: Timing, slack: float) -> dict[str, Any]:
     if sound > limit:
         failures.append(f"no leader for {sound:.2f}s while an instance was sound: more than {limit:.2f}s")
     failures += [f"status lost: {text}" for text in lost_statuses(facts.exits)]
+    failures += [f"an elector has heeded a signal: {text}" for text in heeded(facts)]
     return {
         "runs": len(runs),
         "terms": len(acquisitions(facts.versions, _ours(runs))),

@@ -33,6 +33,9 @@ BOTH = (SHORT, LONG)
 KUBERNETES, FILE = ("kubernetes",), ("file",)
 KINDS = (
     Kind("SIGTERM instance", "process"),
+    Kind("SIGTERM elector", "process"),
+    Kind("SIGTERM both", "process"),
+    Kind("SIGTERM command", "process"),
     Kind("SIGKILL keeper", "process"),
     Kind("SIGKILL elector", "process"),
     Kind("SIGKILL both", "process"),

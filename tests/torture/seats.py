@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import select
 import signal
 import time
 from collections.abc import Iterable
@@ -37,6 +38,8 @@ class Exit(NamedTuple):
     """The status that its command has given, as far as is written down; minus the number of a signal."""
     ran: bool
     """Its command ran when it was told to end."""
+    command_last: int | None = None
+    """The last sign of life of that command, the newest that has given any."""
 
 
 class Held:
@@ -52,6 +55,14 @@ class Held:
 
     def __bool__(self) -> bool:
         return bool(self._fds)
+
+    @property
+    def any_ended(self) -> bool:
+        """At least one of them has."""
+        look = select.poll()
+        for fd in self._fds:
+            look.register(fd, select.POLLIN)
+        return bool(look.poll(0))
 
     def send(self, number: int) -> None:
         for fd in self._fds:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 from awaitelect.core.lease import Record
@@ -131,6 +132,44 @@ def test_a_status_that_is_not_the_commands_is_found() -> None:
     assert lost_statuses([ended, ended._replace(command_status=None, status=137)]) == []
     assert lost_statuses([ended._replace(status=0)]) == ["ada ended with 0, its command with 42"]
     assert lost_statuses([ended._replace(status=0, deeds=("SIGTERM instance", "SIGKILL elector"))]) == []
+
+
+def test_a_status_that_a_command_has_given_after_the_sigterm_is_the_only_one() -> None:
+    """A death by SIGKILL or SIGTERM is one only where no status was given, or no command was there."""
+    ended = Exit("ada", 0, 42, ("SIGTERM both",), at(1), 42, True, at(2))
+    assert lost_statuses([ended]) == []
+    for wrong in (0, 137, 143):
+        assert lost_statuses([ended._replace(status=wrong)]) == [f"ada ended with {wrong}, its command with 42"]
+    killed = ended._replace(command_status=None, status=137)
+    assert lost_statuses([killed]) == [] and len(lost_statuses([killed._replace(status=143)])) == 1
+    follower = ended._replace(ran=False, command_last=at(0.5))
+    assert lost_statuses([follower._replace(status=one) for one in (0, 42, 137, 143)]) == []
+    assert len(lost_statuses([follower._replace(status=1)])) == 1
+
+
+def test_a_sigterm_to_the_command_or_the_elector_alone_ends_no_instance() -> None:
+    """Only a command that has finished does: one that has failed is started again."""
+    ended = Exit("ada", 0, 0, ("SIGTERM command", "SIGTERM elector"), None, 0, False, at(2))
+    assert lost_statuses([ended]) == []
+    assert lost_statuses([ended._replace(status=42, command_status=42)]) == ["ada ended with 42, its command with 42"]
+    assert lost_statuses([ended._replace(status=143, command_status=None)]) == [
+        "ada ended with 143, its command with None"
+    ]
+    assert lost_statuses([ended._replace(command_status=42)]) == ["ada ended with 0, its command with 42"]
+
+
+def test_an_elector_that_a_sigterm_ends_is_found() -> None:
+    """Unless its instance ends, too, as the command has finished at that very moment."""
+    blow = Blow(Strike(next(one for one in KINDS if one.name == "SIGTERM elector"), 0, 0, True, 0), 1)
+    blow.struck_at, blow.healed_at = at(3), at(3.1)
+    blow.seats = [SimpleNamespace(name="ada")]  # type: ignore[list-item]
+    seen = facts([life("ada-1", 0, 10)], blows=[blow])
+    assert failures(seen) == []
+    blow.elector_ended = True
+    assert failures(seen) == ["an elector has heeded a signal: SIGTERM elector (ada)"]
+    finished = Exit("ada", at(4), 0, ("SIGTERM elector",), None, 0, False, at(3))
+    assert failures(seen._replace(exits=[finished])) == []
+    assert len(failures(seen._replace(exits=[finished._replace(name="bob")]))) == 1
 
 
 def test_the_picture_shows_who_ran_and_what_struck_when() -> None:

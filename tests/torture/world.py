@@ -186,14 +186,16 @@ class World:
                 seen = self.watcher.looks
                 while self.watcher.looks < seen + 2:  # for what the command has written
                     time.sleep(PACE)
-                self.exits.append(Exit(seat.name, *ended, deeds, told_at, self._status_of(seat.name), ran))
+                last = self._last_of(seat.name)
+                status, alive_at = (last.status, last.alive_at) if last else (None, None)
+                self.exits.append(Exit(seat.name, *ended, deeds, told_at, status, ran, alive_at))
             seat.look(may_start and not self.holds_starts)
         time.sleep(PACE)
 
-    def _status_of(self, name: str) -> int | None:
-        """The status that its last command has written down."""
+    def _last_of(self, name: str) -> Life | None:
+        """The main process of its last command."""
         lives = [one for one in self.watcher.lives.values() if one.name == name and one.role == "main"]
-        return max(lives, key=lambda one: one.first).status if lives else None
+        return max(lives, key=lambda one: one.first, default=None)
 
     def _sample(self) -> None:
         for seat in self.seats:
