@@ -35,6 +35,8 @@ class Version(NamedTuple):
 
 class History(Protocol):
     versions: list[Version]
+    failure: str
+    """Why it does not look any more; empty while it does."""
 
     def __enter__(self) -> History: ...
 
@@ -46,17 +48,30 @@ class _Watch:
 
     def __init__(self) -> None:
         self.versions: list[Version] = []
+        self.failure = ""
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread = threading.Thread(target=self._keep_looking, daemon=True)
 
     def __enter__(self) -> _Watch:
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        is_alive = self._thread.is_alive()
         self._stopping.set()
         self._end()
         self._thread.join(20)
+        if not is_alive:
+            self.failure = self.failure or "its thread has ended early"
+        elif not any(one.record for one in self.versions):
+            self.failure = "it has never seen the lease"
+
+    def _keep_looking(self) -> None:
+        try:
+            self._run()
+        except BaseException as error:
+            self.failure = f"{type(error).__name__}: {error}"
+            raise
 
     def _run(self) -> None:
         raise NotImplementedError

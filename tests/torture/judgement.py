@@ -37,6 +37,7 @@ from awaitelect.core.lease import Timing
 from tests.torture.faults import Blow
 from tests.torture.history import Version
 from tests.torture.lives import Life
+from tests.torture.plan import Kind
 from tests.torture.seats import SECOND, Exit
 
 LONGEST_PAUSE, START = 1.1, 1.0
@@ -83,6 +84,8 @@ class Facts(NamedTuple):
     began_at: int
     ended_at: int
     """Of the strikes; what comes after is the end in peace."""
+    blind: str = ""
+    """Why the lease was not looked at to the end; empty where it was."""
 
 
 def runs_of(lives: Iterable[Life]) -> list[Run]:
@@ -271,6 +274,12 @@ def _allowed(one: Exit) -> set[int]:
     return before | {128 + TOLD, 128 + KILLED} | (set() if one.ran else {0})
 
 
+def never_struck(facts: Facts, kinds: Iterable[Kind]) -> list[str]:
+    """The names of the kinds that were planned for, and that came too late or found nothing to strike at."""
+    struck = {one.kind.name for one in facts.blows if one.struck_at is not None}
+    return [one.name for one in kinds if one.name not in struck]
+
+
 def heeded(facts: Facts) -> list[str]:
     """Electors that a SIGTERM has ended, where nothing else had been done and no command had finished."""
     per_episode = Counter(one.episode for one in facts.blows)
@@ -336,8 +345,7 @@ def by_kind(facts: Facts, runs: Sequence[Run], pairs: Sequence[str], lease: floa
             row["past"].append(past[before.run])
     for row in rows.values():
         row.update({f"new leader {name}": value for name, value in spread(row.pop("times")).items()})
-        past_here = row.pop("past")
-        row["lived past"] = round(max(past_here), 4) if past_here else None
+        row.update({f"lived past {name}": value for name, value in spread(row.pop("past")).items()})
     return sorted(rows.values(), key=lambda row: (row["fault"] == "several at once", row["fault"]))
 
 
@@ -368,6 +376,10 @@ def judge(facts: Facts, timing: Timing, slack: float) -> dict[str, Any]:
     if sound > limit:
         failures.append(f"no leader for {sound:.2f}s while an instance was sound: more than {limit:.2f}s")
     failures += [f"status lost: {text}" for text in lost_statuses(facts.exits)]
+    if facts.blind:
+        failures.append(
+            f"the lease was not looked at to the end, so nothing is known of what lived past: {facts.blind}"
+        )
     failures += [f"an elector has heeded a signal: {text}" for text in heeded(facts)]
     return {
         "runs": len(runs),

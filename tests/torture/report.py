@@ -24,7 +24,9 @@ _COLUMNS = (
     "new leader p50",
     "new leader p99",
     "new leader max",
-    "lived past",
+    "lived past p50",
+    "lived past p99",
+    "lived past max",
 )
 
 
@@ -75,6 +77,8 @@ def text(report: dict[str, Any]) -> str:
         "open files at rest         "
         f"keeper {report['open files']['keeper']}, elector {report['open files']['elector']}",
         f"left behind                {'; '.join(report['left behind']) or 'nothing'}",
+        f"left out                   {', '.join(report['left out']) or 'nothing'}",
+        f"never struck               {', '.join(report['never struck']) or 'none'}",
         f"repeat with                {report['command']}",
     ]
     lines += ["", *(f"FAILED: {one}" for one in report["failures"])] if report["failures"] else ["", "PASSED"]

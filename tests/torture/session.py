@@ -6,7 +6,7 @@ import json
 import shlex
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from awaitelect.core.lease import Timing
 from tests.envtest import ControlPlane
 from tests.misbehaving import Wire
 from tests.torture import report
-from tests.torture.judgement import MOST_DESCRIPTORS, Facts, judge
+from tests.torture.judgement import MOST_DESCRIPTORS, Facts, judge, never_struck
 from tests.torture.leases import FileLease, KubernetesLease, Lease, small_disk, unmount
 from tests.torture.plan import episodes, kinds_for
 from tests.torture.world import World
@@ -61,7 +61,7 @@ def torture(order: Order) -> tuple[dict[str, Any], str]:
         with world:
             world.run(episodes(order.seed, kinds_for(order.store, left_out), TIMING.lease_duration), order.minutes * 60)
             left = world.left_behind()
-        return _finish(order, world, left)
+        return _finish(order, world, left, left_out)
 
 
 @contextmanager
@@ -86,10 +86,11 @@ def _stage(order: Order, folder: Path, left_out: list[str]) -> Iterator[tuple[Le
         yield KubernetesLease(cluster, NAMESPACE, NAME, TIMING.lease_duration, folder), wires
 
 
-def _finish(order: Order, world: World, left: list[str]) -> tuple[dict[str, Any], str]:
+def _finish(order: Order, world: World, left: list[str], left_out: Sequence[str]) -> tuple[dict[str, Any], str]:
     lives = list(world.watcher.lives.values())
     sound = {one.name: one.settled for one in world.seats}
-    facts = Facts(lives, world.history.versions, world.blows, world.exits, sound, world.began_at, world.ended_at)
+    seen = (lives, world.history.versions, world.blows, world.exits, sound, world.began_at, world.ended_at)
+    facts = Facts(*seen, world.history.failure)
     found = judge(facts, TIMING, order.slack)
     open_files = {
         role: max((count for _, _, which, _, count in world.samples if which == role), default=0)
@@ -114,7 +115,8 @@ def _finish(order: Order, world: World, left: list[str]) -> tuple[dict[str, Any]
             "hidden daemons": world.can_hide,
             "left behind": left,
             "command": order.command,
-            "left out": list(order.left_out),
+            "left out": list(left_out),
+            "never struck": never_struck(facts, kinds_for(order.store, left_out)),
         }
     )
     words = report.text(found)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from itertools import islice
+from pathlib import Path
 from types import SimpleNamespace
 from xml.etree import ElementTree
+
+import pytest
 
 from awaitelect.core.lease import Record
 from tests.torture import report
 from tests.torture.faults import Blow
-from tests.torture.history import Version
-from tests.torture.judgement import Facts, bound, judge, lost_statuses, overlaps, runs_of, unproven
+from tests.torture.history import FileHistory, Version
+from tests.torture.judgement import Facts, bound, judge, lost_statuses, never_struck, overlaps, runs_of, unproven
 from tests.torture.lives import Life
 from tests.torture.plan import KINDS, Strike, episodes, kinds_for
 from tests.torture.seats import SECOND, Exit
@@ -170,6 +173,51 @@ def test_an_elector_that_a_sigterm_ends_is_found() -> None:
     finished = Exit("ada", at(4), 0, ("SIGTERM elector",), None, 0, False, at(3))
     assert failures(seen._replace(exits=[finished])) == []
     assert len(failures(seen._replace(exits=[finished._replace(name="bob")]))) == 1
+
+
+def test_what_was_planned_and_never_struck_is_named() -> None:
+    """Who reads that nothing was found has to know what was not tried."""
+    first, second = (Blow(Strike(kind, 0, 0, True, 0), 1) for kind in KINDS[:2])
+    first.struck_at = at(3)
+    seen = facts([life("ada-1", 0, 10)], blows=[first, second])
+    assert never_struck(seen, KINDS[:3]) == [one.name for one in KINDS[1:3]]
+
+
+def test_a_change_tells_by_how_much_each_command_was_dead_in_time() -> None:
+    """The most of all may be one of a kind."""
+    runs = [life("ada-1", 0, 5), life("bob-1", 7, 10, token=7)]
+    blow = Blow(Strike(KINDS[0], 0, 0, True, 0), 1)
+    blow.struck_at, blow.healed_at, blow.run = at(4.5), at(4.5), "ada-1"
+    seen = facts(runs, [version(1, 0, "ada"), version(2, 2, "ada"), version(7, 5.5, "bob")], blows=[blow])
+    found = judge(seen, TIMING, 0)["faults"]
+    assert [found[0][f"lived past {name}"] for name in ("p50", "p99", "max")] == [-0.5, -0.5, -0.5]
+    assert report.table(found).splitlines()[0].endswith("lived past p50 | lived past p99 | lived past max")
+
+
+class Broken(FileHistory):
+    """Ends at once."""
+
+    error: Exception | None = None
+
+    def _run(self) -> None:
+        if self.error:
+            raise self.error
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_whoever_no_longer_sees_the_lease_finds_nothing_well(tmp_path: Path) -> None:
+    """Else a command could live past its lease unseen."""
+    with FileHistory(tmp_path) as blind:
+        pass
+    assert blind.failure == "it has never seen the lease"
+    ended, broken = Broken(tmp_path), Broken(tmp_path)
+    broken.error = KeyError("items")
+    for one, why in ((ended, "its thread has ended early"), (broken, "KeyError: 'items'")):
+        with one:
+            one._thread.join()
+        assert one.failure == why
+        assert failures(facts([life("ada-1", 0, 10)], blind=one.failure))[0].endswith(why)
+    assert failures(facts([life("ada-1", 0, 10)])) == []
 
 
 def test_the_picture_shows_who_ran_and_what_struck_when() -> None:
