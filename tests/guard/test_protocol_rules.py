@@ -237,8 +237,8 @@ def test_rule_5_the_elector_kills_a_silent_keeper_before_the_tree_is_gone(
     assert not is_alive(pid)
 
 
-def test_rule_5_the_elector_of_pid_1_waits_until_its_keeper_starts_nothing_more(fleet: Fleet, file_lock: Lock) -> None:
-    """It cannot kill it. A keeper that goes on before `term_by` restarts the command; one that does later, nothing."""
+def test_rule_5_a_pid_1_that_goes_on_after_its_tree_was_ended_starts_nothing(fleet: Fleet, file_lock: Lock) -> None:
+    """Nobody can kill it. One that goes on before `term_by` restarts its command; one that does later, nothing."""
     settings = {"election": LONG, "restart": {"policy": "always", "backoff": {"initial": "10ms"}}}
     one = start("init", fleet, "one", file_lock, settings=settings)
     first = seen_from_here(one, one.started().pid)
@@ -257,6 +257,31 @@ def test_rule_5_the_elector_of_pid_1_waits_until_its_keeper_starts_nothing_more(
     kill(one.pid, signal.SIGCONT)
     one.ends()
     assert len(one.entries("start")) == 2
+
+
+def test_rule_5_the_elector_of_pid_1_waits_until_its_keeper_starts_nothing_more(fleet: Fleet, file_lock: Lock) -> None:
+    """Not even a hook: one that goes on between `term_by` and `kill_by` runs post_stop, when the elector, if it had
+    killed early, would have found the tree empty and have released.
+    """
+    settings = {
+        "election": {"lease_duration": 22, "renew_deadline": 6, "retry_period": 0.4, "kill_margin": 1},
+        "hooks": {"post_stop": fleet.actor("one", "ignore=SIGTERM"), "timeout": "60s"},
+    }
+    one = start("init", fleet, "one", file_lock, settings=settings)
+    command = Watched(seen_from_here(one, one.started().pid))
+    other = fleet.start("other", file_lock)
+    other.follows()
+    stop(one.pid)
+    one.says("ending the command in its place")
+    soon = now() + 4  # a third of what is left until `kill_by`, and time enough for a tree to be killed and released
+    eventually(lambda: now() > soon or not is_alive(command.pid) or other.entries(), "it acts, or waits")
+    assert is_alive(command.pid) and other.entries() == []
+    kill(one.pid, signal.SIGCONT)
+    one.started(2)
+    assert other.entries() == []
+    started = other.started().at
+    one.ends()
+    assert max(each.at for each in one.entries()) < started
 
 
 # ---------------------------------------------------------------------- 6: a third pair of eyes

@@ -283,8 +283,8 @@ async def test_who_is_slow_has_so_much_time(monkeypatch: pytest.MonkeyPatch) -> 
     [b"x" * 1024, b"X-Header: x\r\n" * 64],
     ids=["one line", "many lines"],
 )
-async def test_who_sends_too_much_is_cut_off(endless: bytes) -> None:
-    """By an answer, or without."""
+async def test_a_request_that_does_not_end_is_ended(endless: bytes) -> None:
+    """By an answer, or without: whatever finds it too long first."""
     port = free_port()
     async with serving(Listen("127.0.0.1", port)):
         reader, writer = await connected("127.0.0.1", port)
@@ -301,6 +301,65 @@ async def test_who_sends_too_much_is_cut_off(endless: bytes) -> None:
             assert answer == b"" or answer.startswith((b"HTTP/1.0 400", b"HTTP/1.1 400"))
         assert await asked(port) == 200
         await hang_up(writer)
+
+
+@pytest.mark.parametrize(("more", "is_answered"), [(0, True), (1, False)])
+async def test_who_sends_more_than_he_may_has_no_answer(
+    monkeypatch: pytest.MonkeyPatch, more: int, is_answered: bool
+) -> None:
+    """To the byte. The limit is lowered, so that each line and all of them together are short enough for anybody."""
+    monkeypatch.setattr(http, "BYTES", 4000)
+    monkeypatch.setattr(http, "TIME", 10 * PATIENCE)
+    port = free_port()
+    begin, end = b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: ", b"\r\n\r\n"
+    async with serving(Listen("127.0.0.1", port)):
+        reader, writer = await connected("127.0.0.1", port)
+        writer.write(begin + b"x" * (http.BYTES + more - len(begin) - len(end)) + end)
+        if is_answered:
+            async with asyncio.timeout(PATIENCE):
+                assert (await reader.read()).startswith(b"HTTP/1.1 200")
+        else:
+            assert await is_cut(reader)
+        await hang_up(writer)
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["Transfer-Encoding: chunked", f"Content-Length: {10**12}"],
+    ids=["in chunks", "of a length"],
+)
+async def test_who_sends_too_much_is_cut_off(monkeypatch: pytest.MonkeyPatch, body: str) -> None:
+    """No line of a body is too long, and after the answer the rest of it is read for a while, however much comes.
+
+    The README promises 64 KiB; as much again is on its way.
+    """
+    monkeypatch.setattr(http, "TIME", 10 * PATIENCE)
+    port = free_port()
+    piece = b"3f9\r\n" + b"x" * 0x3F9 + b"\r\n"
+    assert len(piece) == 1024
+    async with serving(Listen("127.0.0.1", port)):
+        reader, writer = await connected("127.0.0.1", port)
+        writer.write(f"POST / HTTP/1.1\r\nHost: x\r\n{body}\r\n\r\n".encode())
+        ended = asyncio.create_task(is_ended(reader))
+        sent = 0
+        with suppress(ConnectionError):
+            while not ended.done() and sent < 128 * 1024:
+                writer.write(piece)
+                sent += len(piece)
+                await writer.drain()
+                await asyncio.sleep(0)  # the other end, in this same loop, has its turn
+        assert sent < 128 * 1024
+        await ended
+        assert await asked(port) == 200
+        await hang_up(writer)
+
+
+async def is_ended(reader: asyncio.StreamReader) -> bool:
+    """The connection ends, after an answer or without."""
+    async with asyncio.timeout(PATIENCE):
+        with suppress(ConnectionError):
+            await reader.read()
+    return True
 
 
 async def test_there_is_one_request_in_a_connection() -> None:
