@@ -89,8 +89,9 @@ def _stage(order: Order, folder: Path, left_out: list[str]) -> Iterator[tuple[Le
 def _finish(order: Order, world: World, left: list[str], left_out: Sequence[str]) -> tuple[dict[str, Any], str]:
     lives = list(world.watcher.lives.values())
     sound = {one.name: one.settled for one in world.seats}
-    seen = (lives, world.history.versions, world.blows, world.exits, sound, world.began_at, world.ended_at)
-    facts = Facts(*seen, world.history.failure)
+    history = world.history
+    seen = Facts(lives, history.versions, world.blows, world.exits, sound, world.began_at, world.ended_at)
+    facts = seen._replace(blind=history.failure)
     found = judge(facts, TIMING, order.slack)
     open_files = {
         role: max((count for _, _, which, _, count in world.samples if which == role), default=0)
