@@ -134,7 +134,9 @@ class World:
 
     @property
     def is_well(self) -> bool:
-        return self.leader != "" and all(one.is_settled and not one.troubles for one in self.seats)
+        # One that was told to end, and still waits for its command, would have its change put down to the next fault.
+        all_are = all(one.is_settled and not one.troubles and one.told_at is None for one in self.seats)
+        return self.leader != "" and all_are
 
     def pause(self, seconds: float, is_enough: Callable[[], bool] = lambda: False) -> None:
         """For a fault's thread: let the time go by, or until it is enough."""
