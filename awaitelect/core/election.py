@@ -28,13 +28,14 @@ GIVE_UP_PAUSE = 10.0
 OVERSLEPT, PATIENCE = 0.5, 0.3
 """Seconds: woken up this much too late, wait so long before a keeper that has said nothing is taken for dead."""
 
-_TRIGGERS = {
-    "finished": "command_finished",
-    "gave_up": "gave_up",
-    "deadline": "deadline_near",
-    "stopped": "deadline_near",
-    "shutdown": "stop_requested",
+_ENDS = {
+    "finished": ("command_finished", "the command has ended"),
+    "gave_up": ("gave_up", "the command has failed too often"),
+    "deadline": ("deadline_near", "the keeper has stopped the command in time"),
+    "stopped": ("deadline_near", "the command was stopped"),
+    "shutdown": ("stop_requested", "told to stop"),
 }
+"""By the cause that the keeper names: what ends the term, and in words."""
 
 
 class Term:
@@ -86,6 +87,7 @@ class Election:
         self._must_read = True
         self._uncertain = False  # the fate of the last write is not known
         self._failures = 0
+        self._is_refused = False  # the last try to acquire the lease has failed
         self._next_at = -math.inf  # not before this: the next read or write
         self._contend_at = -math.inf
         self._warm_at = math.inf
@@ -244,10 +246,11 @@ class Election:
     def _on_LeaseRead(self, event: messages.LeaseRead) -> None:
         self._busy = None
         self._must_read = False
-        self._failures = 0
         self._next_at = self._now
         self._learn(event.observed, asked=True)
         self._uncertain = False
+        if not self._is_refused or self.view.is_held_by_another:  # else the next write may fail as the last one did
+            self._failures, self._is_refused = 0, False
 
     def _on_LeaseObserved(self, event: messages.LeaseObserved) -> None:
         self._learn(event.observed, asked=False)
@@ -262,7 +265,7 @@ class Election:
         self._uncertain = False
         if self._failures and purpose == "renew":
             self._report("info", f"renewed again after {self._failures} failed attempts")
-        self._failures = 0
+        self._failures, self._is_refused = 0, False
         self.view.observe(event.observed, self._now, asked=True)
         self._confirmed, self._confirmed_at = event.observed, event.sent_at
         if purpose == "release":
@@ -292,7 +295,7 @@ class Election:
     def _on_WriteFailed(self, event: messages.WriteFailed) -> None:
         purpose, self._busy = self._busy, None
         self._uncertain = self._uncertain or event.uncertain
-        self._must_read = purpose == "acquire"
+        self._must_read = self._is_refused = purpose == "acquire"
         self._failed(f"{purpose}", event.reason, event.retry_after)
         self._refuse(purpose)
 
@@ -450,7 +453,7 @@ class Election:
                 return
             self._grants.close()
             if self.state == State.LEADER:
-                self._step_down(_TRIGGERS.get(event.cause, "deadline_near"), event.cause.replace("_", " "), "info")
+                self._step_down(*_ENDS.get(event.cause, _ENDS["stopped"]), "info")
             self._pause()
             self.trigger("command_gone")
         elif self._ending:
@@ -461,6 +464,7 @@ class Election:
         """Let others go first, if there are any, where we are the ones who had trouble."""
         if self.cause == "gave_up":
             pause = max(GIVE_UP_PAUSE, self.timing.lease_duration)
+            self._report("info", f"leaving the lease to others for {pause:.0f}s or a little more")
         elif self.cause == "handover_requested":
             pause = self.timing.lease_duration
         else:

@@ -89,6 +89,8 @@ class View:
             self.has_twin = self._is_twin(record, earlier)
             self._twin = record.holder_instance if self.has_twin else self._twin
             self.free_at = self._held_until = self._expiry(record, now)
+            if self._named_us(record) and record.holder_instance != self._instance:
+                self._held_until = now + self._duration(record)  # wiped by hand, it may live on as any other would
             self._held = record
 
     def _expiry(self, record: Record, now: float) -> float:
@@ -98,7 +100,7 @@ class View:
                 return self.free_at
             if not self.has_twin:
                 return now + self._timing.twin_watch
-        return now + (record.duration if record.duration > 0 else self._timing.lease_duration)
+        return now + self._duration(record)
 
     def _is_twin(self, record: Record, earlier: Record | None) -> bool:
         """It is held in our name by another run, and that run has renewed it before our eyes, now or before."""
@@ -131,6 +133,9 @@ class View:
             return self._held_until
         # It has been renewed since we saw it, and its holder may be cut off since; or its wiper has set the time.
         return now + max(self._longest(record), self._held.duration)
+
+    def _duration(self, record: Record) -> float:
+        return record.duration if record.duration > 0 else self._timing.lease_duration
 
     def _longest(self, record: Record) -> float:
         """For how long whoever holds it may go on, as far as can be known."""

@@ -66,12 +66,12 @@ class Dialogue:
             self._elector.heard_at = now
 
     def _hung_at(self) -> float:
-        guard = self._supervision.guard
-        watched = guard and guard.phase in (Phase.STARTING, Phase.RUNNING, Phase.BACKOFF, Phase.HELD)
-        if guard and guard.grant and watched:
-            patience = guard.settings.renew_deadline * PATIENCE_SHARE + PATIENCE_SLACK
-            return self._elector.hung_at(guard.grant.term_by, patience)
-        return self._elector.hung_at(None, 0.0)
+        guard, elector = self._supervision.guard, self._elector
+        if guard and guard.grant:
+            if guard.needs_grants or (guard.was_let_down and elector.heard_at < guard.grant.term_by):
+                patience = guard.settings.renew_deadline * PATIENCE_SHARE + PATIENCE_SLACK
+                return elector.hung_at(guard.grant.term_by, patience)
+        return elector.hung_at(None, 0.0)
 
     def begin(self, launched: tuple[int, int] | None = None) -> None:
         """Start an elector and greet it. `launched`: pid and socket of one that has just been started."""

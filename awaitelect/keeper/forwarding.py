@@ -43,13 +43,14 @@ class Forwarding:
             if not rewritten:
                 self._log.info(f"{name} dropped (signals.rewrite)")
                 return
-            self._log.info(f"{name}: shutting down")
+            self._log.info(f"{name}: shutting down" if not self._ending.told_by else f"{name} again")
             self._ending.told_by = name
             self._supervision.shut_down(rewritten)
         elif rewritten == signal.SIGTSTP and (self._terminal.is_suspended or not (guard and guard.is_alive)):
             self._terminal.suspend_job()
         elif guard and guard.is_alive and rewritten:
-            self._log.debug(f"{name} forwarded" + (f" as {signals.name(rewritten)}" if rewritten != number else ""))
+            say = self._log.info if number in (signal.SIGTSTP, signal.SIGCONT) else self._log.debug
+            say(f"{name} forwarded" + (f" as {signals.name(rewritten)}" if rewritten != number else ""))
             self._send(rewritten, guard.settings.signal_target)
         else:
             self._log.debug(f"{name} dropped: no command runs that could get it")

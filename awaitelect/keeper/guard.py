@@ -129,6 +129,16 @@ class Guard:
         return self.phase in (Phase.STARTING, Phase.RUNNING, Phase.STOPPING, Phase.KILLING, Phase.CLEANING)
 
     @property
+    def needs_grants(self) -> bool:
+        """What is going on ends with the grant's time, unless another comes."""
+        return self.phase in (Phase.STARTING, Phase.RUNNING, Phase.BACKOFF, Phase.HELD)
+
+    @property
+    def was_let_down(self) -> bool:
+        """It has ended so."""
+        return self._cause == "deadline" and not self.needs_grants
+
+    @property
     def awaited(self) -> set[str]:
         """The hooks, and the question, whose end still matters."""
         return set(self._limits)
@@ -151,7 +161,7 @@ class Guard:
         if self.grant is None:
             return None
         dates = list(self._limits.values())
-        if self.phase in (Phase.STARTING, Phase.RUNNING, Phase.BACKOFF, Phase.HELD):
+        if self.needs_grants:
             dates.append(self.grant.term_by)
         if self.phase == Phase.RUNNING and self._health:
             dates.append(self._health.wake_at)
@@ -347,7 +357,8 @@ class Guard:
             if self._may_clean and not self._is_over(now):
                 self.phase = Phase.CLEANING
                 told = self.outcome.variables(self.settings, self._stop_signal)
-                return self._run("post_stop", now, self._last_kill_by, {"AWAITELECT_STOP_CAUSE": self._cause, **told})
+                told["AWAITELECT_STOP_CAUSE"] = self._stop_cause
+                return self._run("post_stop", now, self._last_kill_by, told)
             return [Note("warning", "hooks.post_stop left out: the lease leaves no time"), *self._conclude(now)]
         return self._conclude(now)
 
@@ -474,7 +485,7 @@ class Guard:
     def _begin_stop(self, now: float) -> list[Action]:
         if self._is_executed and "pre_stop" in self.settings.hooks:
             half = now + (self._kill_by - now) / 2  # the other one is the command's
-            return self._run("pre_stop", now, half, {"AWAITELECT_STOP_CAUSE": self._cause})
+            return self._run("pre_stop", now, half, {"AWAITELECT_STOP_CAUSE": self._stop_cause})
         return self._ask_to_stop(now)
 
     def _ask_to_stop(self, now: float) -> list[Action]:
@@ -507,6 +518,11 @@ class Guard:
         self._alarm_at = now + ALARM_AGAIN
         return [KillAll(), NoteSurvivors("error", text)]
 
+    @property
+    def _stop_cause(self) -> str:
+        """For hooks: exited, failed (it did not do as it should), stopped (for another to lead), deadline, shutdown."""
+        return "failed" if self._cause == "exited" and self.outcome.failure else self._cause
+
     # ------------------------------------------------------------------ what follows an end
 
     def _decide_restart(self, now: float) -> list[Action]:
@@ -529,11 +545,12 @@ class Guard:
                 return self._give_up(ended)
         self.phase, self._restart_at = Phase.BACKOFF, now + pause
         self.restarts += 1
-        return [Note("warning", f"{ended}: starting it again in {pause:.1f}s{count}")]
+        return [Note("info" if well else "warning", f"{ended}: starting it again in {pause:.1f}s{count}")]
 
     def _give_up(self, ended: str) -> list[Action]:
         then = self.settings.on_give_up
-        crashes = f", {self._backoff.failures} failures in a row: giving up"
+        count = self._backoff.failures
+        crashes = f", {count} {'failure' if count == 1 else 'failures in a row'}: giving up"
         self.last_end += crashes
         text = ended + crashes
         if then == "hold":

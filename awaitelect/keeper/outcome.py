@@ -59,5 +59,5 @@ class Outcome:
 
 
 def describe(status: int) -> str:
-    """How a process ended, in words: `exited with 3`, `was killed by signal 9`."""
-    return f"was killed by signal {-status}" if status < 0 else f"exited with {status}"
+    """How a process ended, in words: `exited with 3`, `was killed by SIGKILL`."""
+    return f"was killed by {signal_name(-status)}" if status < 0 else f"exited with {status}"

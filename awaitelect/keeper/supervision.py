@@ -244,7 +244,7 @@ class Supervision:
         assert self.guard is not None
         spared = self.attendants.pids_of(self.guard.awaited)
         if not self.command.is_empty(self._elector.pid, spared):
-            self._log.info("the command has ended and left processes behind: stopping them with SIGTERM")
+            self._log.info("the command does not run, but processes of it or its hooks do: stopping them with SIGTERM")
             self.command.tell_survivors(self._elector.pid, spared)
 
     def _begin_beside(self, action: actions.RunHook | actions.Ask) -> None:

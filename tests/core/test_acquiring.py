@@ -444,6 +444,19 @@ def test_a_live_twin_is_another_holder_and_one_error() -> None:
     assert node.wakes(at=20) == ["acquire"]
 
 
+@pytest.mark.parametrize("how", ["emptied", "deleted"])
+def test_a_lease_of_our_name_that_is_taken_away_by_hand_is_left_alone_for_its_whole_time(how: str) -> None:
+    """Its run may be alive and not know yet; only where the lease is as it was left does a moment's watch do."""
+    lease = Lease(ours("a", "a0"), 5)
+    node = Node(lease).follows(at=0)
+    if how == "emptied":
+        lease.edit(holder="")
+    else:
+        lease.delete()
+    assert node.sees(at=1) == []
+    assert node.wake_at == (15 if how == "emptied" else 16)
+
+
 def test_two_with_one_name_never_lead_at_the_same_time() -> None:
     """E19. The second to come waits for ever while the first is alive."""
     lease = Lease()
@@ -547,6 +560,38 @@ def test_a_read_that_fails_is_tried_again_after_a_pause_that_grows() -> None:
     assert pauses == [0.5, 1, 2, 2]
     assert len(node.reported("warning")) == 1
     assert node.answered(at) == ["acquire"]
+
+
+def test_a_lease_that_can_be_read_and_not_written_is_tried_ever_more_slowly() -> None:
+    """A right that is missing, a folder that nobody may write: that it can be read says nothing of the next write."""
+    node = Node(Lease())
+    node.starts(at=0)
+    assert node.answered(at=0) == ["acquire"]
+    at, pauses = 0.0, []
+    for _ in range(4):
+        assert node.fails(at, uncertain=False) == []
+        pauses.append(node.wake_at - at)
+        at = node.wake_at
+        assert node.wakes(at) == ["read"]
+        assert node.answered(at) == ["acquire"]
+    assert pauses == [0.5, 1, 2, 2]
+    assert len(node.reported("warning")) == 1
+    assert node.answered(at)[0].startswith("grant 1")
+
+
+def test_whoever_could_not_write_forgets_that_once_another_leads() -> None:
+    """It is another turn then."""
+    lease = Lease()
+    node = Node(lease)
+    node.starts(at=0)
+    node.answered(at=0)
+    node.fails(at=0, uncertain=False)
+    node.wakes(at=0.5)
+    lease.held_by("go")
+    assert node.answered(at=0.5) == []
+    assert node.wakes(at=15.5) == ["acquire"]
+    node.fails(at=15.5, uncertain=False)
+    assert node.wake_at == 16
 
 
 def test_a_follower_waits_as_long_as_the_server_asks_but_not_for_ever() -> None:

@@ -47,4 +47,4 @@ def test_a_command_killed_for_want_of_memory_is_said_to_be(fleet: Fleet, file_lo
     kill(eventually(lambda: fleet.child_running(one.pid, "sleep"), "it runs again"))
     assert one.ends() == 128 + 9
     assert one.stderr.count("want of memory") == 1
-    assert "the command was killed by signal 9" in one.stderr
+    assert "the command was killed by SIGKILL" in one.stderr

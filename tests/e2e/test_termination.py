@@ -107,7 +107,7 @@ def test_a_death_by_a_signal_is_named(fleet: Fleet, file_lock: Lock) -> None:
     settings = {**message_settings(fleet), "restart": {"policy": "never"}}
     one = fleet.start("one", file_lock, command=shell("kill -9 $$"), settings=settings)
     assert one.ends() == 128 + signal.SIGKILL
-    assert message(fleet).startswith("the command was killed by signal 9 after ")
+    assert message(fleet).startswith("the command was killed by SIGKILL after ")
 
 
 def test_the_stop_that_was_asked_for_is_named(fleet: Fleet, file_lock: Lock) -> None:

@@ -9,7 +9,7 @@ import signal
 
 import pytest
 
-from tests.e2e.instances import Fleet, Watched, eventually, is_alive, kill, now, renews
+from tests.e2e.instances import Fleet, Watched, eventually, is_alive, kill, now, renews, stop
 from tests.e2e.locks import Lock
 from tests.guard.places import (
     FAILURES,
@@ -88,6 +88,20 @@ def test_g1_a_command_that_will_not_end_is_killed_by_kill_by(fleet: Fleet, file_
     assert one.signals()[0] == signal.SIGTERM and not one.entries("end")
     assert gone < failed + FIRM["lease_duration"]
     assert next_start(one, other).at > one.last_sign()
+
+
+@places
+def test_g1_an_elector_that_hangs_when_it_is_new_is_replaced_as_soon_as_the_command_was_stopped(
+    fleet: Fleet, file_lock: Lock, place: str
+) -> None:
+    """It has led: that nothing depends on it any more does not make it a follower, which may be silent for long."""
+    election = {"lease_duration": 5, "renew_deadline": 2, "kill_margin": 1}
+    one = start(place, fleet, "one", file_lock, settings={"election": election})
+    one.started()
+    elector = one.elector
+    stop(elector)
+    one.other_elector(elector)
+    assert one.started(2).at > one.last_sign()
 
 
 def test_g1_an_elector_killed_on_a_cluster_is_replaced_too(fleet: Fleet, lock: Lock) -> None:

@@ -348,12 +348,12 @@ def test_an_end_for_want_of_memory_is_named_as_one() -> None:
     assert "was killed for want of memory" in notes(it.on_empty(3.2))
     it = running()
     it.on_exited(-9, False, 3.2, starved=False)
-    assert "was killed by signal 9" in notes(it.on_empty(3.2))
+    assert "was killed by SIGKILL" in notes(it.on_empty(3.2))
     it = running()
     it.on_stop(False, 3)
     it.on_exited(-9, False, 3.2, starved=True)
     it.on_empty(3.2)
-    assert it.last_end == "the command was killed by signal 9 after 3.2s"
+    assert it.last_end == "the command was killed by SIGKILL after 3.2s"
 
 
 # ---------------------------------------------------------------- shutdown by the user
@@ -527,6 +527,10 @@ def test_too_many_failures_in_a_row_release_the_lease() -> None:
     assert "4 failures in a row: giving up" in notes(said)
     assert it.restarts == 3
     assert it.phase == Phase.GIVEN_UP
+
+
+def test_a_single_failure_is_no_row() -> None:
+    assert "after 1.0s, 1 failure: giving up" in notes(fails(running(max_restarts=0), 1))
 
 
 def test_after_giving_up_the_same_term_is_refused_and_the_next_accepted() -> None:

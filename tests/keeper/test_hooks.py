@@ -339,6 +339,18 @@ def test_a_command_is_asked_one_question_at_a_time_until_it_has_failed_often_eno
     assert words(it.on_answer("refused", 6.5)) == ["not ready", "signal 15"]
 
 
+def test_hooks_are_told_that_a_command_has_failed_which_did_not_end_by_itself() -> None:
+    """AWAITELECT_STOP_CAUSE: `exited` would say that it has ended."""
+    it = running(liveness=Probe("tcp_socket", port=1, failure_threshold=1))
+    it.on_hook_ended("post_start", "", 1)
+    it.on_wake(1)
+    (hook,) = [action for action in it.on_answer("refused", 1.5) if isinstance(action, RunHook)]
+    assert (hook.name, hook.environment) == ("pre_stop", {"AWAITELECT_STOP_CAUSE": "failed"})
+    it.on_hook_ended("pre_stop", "", 2)
+    it.on_exited(0, False, 3)
+    assert outcome(it.on_empty(3))["AWAITELECT_STOP_CAUSE"] == "failed"
+
+
 def test_one_good_answer_forgives_what_was_before() -> None:
     it = running(liveness=LIVENESS, hooks={"pre_start": ["x"]})
     for at, trouble in ((1, "refused"), (6, ""), (11, "refused"), (16, "")):

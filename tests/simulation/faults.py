@@ -81,9 +81,11 @@ def keeper_frozen_for_long(schedule: Schedule, node: Node) -> None:
         slept, until = node.slept, schedule.world.now + seconds
 
         def die() -> None:
-            is_silent_still = schedule.world.now < until  # else it may be another time, and no shim waits
-            has_had_time = is_silent_still and node.slept == slept and not node.is_asleep and not elector.is_frozen
-            if has_had_time and not schedule.world.is_calm:
+            if schedule.world.now >= until or schedule.world.is_calm:
+                return  # it may be another time, and no shim waits
+            if elector.election is None or node.now() < elector.election._grants.start_by + 1:
+                schedule.world.after(1, die)  # the last that it has granted is not over: it came late
+            elif node.slept == slept and not node.is_asleep and not elector.is_frozen:
                 elector.die()
 
         schedule.world.after(node.timing.lease_duration * 1.5, die)

@@ -173,8 +173,7 @@ class Keeper(Process):
 
     def _hung_at(self) -> float:
         guard = self.guard
-        watched = guard.phase in (Phase.STARTING, Phase.RUNNING, Phase.BACKOFF, Phase.HELD)
-        if guard.grant and watched:
+        if guard.grant and (guard.needs_grants or (guard.was_let_down and self.side.heard_at < guard.grant.term_by)):
             patience = guard.settings.renew_deadline * PATIENCE_SHARE + PATIENCE_SLACK
             return self.side.hung_at(guard.grant.term_by, patience)
         return self.side.hung_at(None, 0.0)

@@ -31,7 +31,7 @@ FIRST_SEEN = {
     "nobody-acts-for-keeper": 16,
     "other-holder-ignored": 16,
     "own-duration": 3,
-    "patient-requests": 31,
+    "patient-requests": 680,
     "released-too-early": 1,
     "retry-after-obeyed": 244,
     "rounded-down": 1,

@@ -177,7 +177,7 @@ class Tree:
             self.last_status = -SIGKILL
             keeper.deliver(keeper.on_main_ended, self.run, -SIGKILL, main == "pending")
         for name in ended:
-            keeper.deliver(keeper.on_attendant_ended, name, "was killed by signal 9")
+            keeper.deliver(keeper.on_attendant_ended, name, "was killed by SIGKILL")
         keeper.deliver(keeper.on_child_ended)
 
     def hunt_down(self) -> None:
