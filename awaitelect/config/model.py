@@ -16,10 +16,9 @@ from awaitelect.config.listen import LISTEN, Listen
 from awaitelect.config.probe_kind import PROBE
 from awaitelect.config.process_kinds import COMMAND, ENV, ENV_FILES, EXIT_CODES, REWRITE, SIGNAL, UMASK, EnvFile
 from awaitelect.config.service_kinds import ADDRESS, LABEL_KEY, LABEL_VALUE, PORTS, Port
+from awaitelect.config.variables import PREFIX
 from awaitelect.protocol import TERMINATION_LOG, Probe
 from awaitelect.values import Value
-
-PREFIX = "AWAITELECT_"
 
 _LABEL = "[a-z0-9]([a-z0-9-]*[a-z0-9])?"
 _LINE = text_kind("a text of one line, not empty", r"\S|\S[^\x00-\x1f\x7f]*\S", 253)
@@ -94,7 +93,7 @@ class Backoff(Value):
     initial: Duration = 0.5
     """The pause before the first restart."""
     factor: Annotated[float, number_kind(1, 1000)] = 2.0
-    """How many times longer each further pause is."""
+    """How many times longer each further pause is; after an end without a failure it stays the first one."""
     max: Duration = 30.0
     """The longest pause."""
     jitter: Annotated[float, number_kind(0, 1)] = 0.1
@@ -112,7 +111,7 @@ class Restart(Value):
     max_restarts: Annotated[int, whole_kind(0, 1_000_000)] = 5
     """The number of failures in a row that are answered by a restart."""
     on_give_up: Annotated[OnGiveUp, choice_kind(*get_args(OnGiveUp))] = "release"
-    """What follows one failure more: let another instance lead, exit, or hold the lease with nothing running."""
+    """What follows one more: let others lead (for a lease, 10s at least), exit, or hold the lease with nothing running."""
 
 
 class Stop(Value):
