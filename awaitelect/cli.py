@@ -7,6 +7,7 @@ kernel has its way with them.
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # signal itself costs 5 ms of deafness
+import errno
 import io
 import os
 import sys
@@ -16,15 +17,8 @@ from typing import TYPE_CHECKING, NoReturn
 if TYPE_CHECKING:
     import argparse
 
-_EXPORTED = {
-    "AWAITELECT_FENCING_TOKEN",
-    "AWAITELECT_IDENTITY",
-    "AWAITELECT_INSTANCE",
-    "AWAITELECT_LEASE_TRANSITIONS",
-    "AWAITELECT_LOCK",
-}
-"""Given to commands, so no sign of a configuration: awaitelect may run under awaitelect."""
 _WITH_VALUE = {"-c", "--config", "--lock", "--identity", "--log-level", "--log-format"}
+_ALONE = ("-h", "--help", "--version", "--check")
 
 
 def main() -> NoReturn:
@@ -48,11 +42,13 @@ def _block_signals() -> set[int]:
 
 def _run(options: dict[str, str], command: list[str], mask: set[int]) -> NoReturn:
     check = options.pop("check", None)
-    if not is_configured(options, os.environ):
-        if check:
-            print("nothing is configured: the command would be executed at once, without an election")
-            sys.exit(0)
-        _become(command, mask)
+    if not asks_for_election(options, os.environ):
+        if not is_configured(os.environ):
+            if check:
+                _say("nothing is configured: the command would be executed at once, without an election\n")
+                sys.exit(0)
+            _become(command, mask)
+        options["alone"] = "1"
     from awaitelect.keeper import standard
 
     try:
@@ -77,16 +73,28 @@ def _run(options: dict[str, str], command: list[str], mask: set[int]) -> NoRetur
     os._exit(Keeper(options, command, mask, job).run(launched))
 
 
-def is_configured(options: Mapping[str, str], environ: Mapping[str, str]) -> bool:
-    """Anything asks for an election. Without that, awaitelect is not in the way of the command.
+def asks_for_election(options: Mapping[str, str], environ: Mapping[str, str]) -> bool:
+    """An option, a file or a variable asks for an election.
 
-    A variable that speaks of the election or of its lock counts: a command that was meant to run alone must not run
+    A variable that speaks of the election or of its lease counts: a command that was meant to run alone must not run
     unguarded because one line of the configuration is missing.
     """
     if options.keys() & {"config", "lock", "identity"} or environ.get("K8S_AWAIT_ELECTION_ENABLED"):
         return True
-    prefixes = ("AWAITELECT_ELECTION_", "AWAITELECT_LOCK_", "AWAITELECT_CONFIG")
-    return any(name.startswith(prefixes) and value and name not in _EXPORTED for name, value in environ.items())
+    if not any(name.startswith("AWAITELECT_") for name in environ):
+        return False
+    from awaitelect.config import variables
+
+    return variables.ask_for_election(environ)
+
+
+def is_configured(environ: Mapping[str, str]) -> bool:
+    """A variable is a setting, or meant to be one: its misspelt name may have been to ask for the election."""
+    if not any(name.startswith("AWAITELECT_") for name in environ):
+        return False
+    from awaitelect.config import variables
+
+    return bool(variables.configuring(environ))
 
 
 def _become(command: list[str], mask: set[int]) -> NoReturn:
@@ -105,15 +113,12 @@ def _become(command: list[str], mask: set[int]) -> NoReturn:
 
 def _check(options: dict[str, str], command: list[str], mask: set[int]) -> NoReturn:
     """Print what the configuration comes to, or all that is wrong with it."""
-    _signal.signal(_signal.SIGPIPE, _signal.SIG_DFL)  # a reader that has seen enough, as head(1), is no error
     _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # whatever letters the reader's terminal has
     from awaitelect.config import check, sources
     from awaitelect.errors import EXIT_CONFIG, ConfigError
 
     try:
-        print(check.render(sources.load(options, command, os.environ)))
+        _say(check.render(sources.load(options, command, os.environ)) + "\n")
     except ConfigError as error:
         _fail("\n".join(f"awaitelect: {problem}" for problem in error.problems), EXIT_CONFIG)
     sys.exit(0)
@@ -130,8 +135,19 @@ def _parse(argv: list[str]) -> tuple[dict[str, str], list[str]]:
     if not typed:
         return {}, command
     parser = _parser()
-    options = {name: value for name, value in vars(parser.parse_args(typed)).items() if value is not None}
-    return options, command
+    for word in typed:
+        option, equals, value = word.partition("=")
+        if equals and option in _ALONE:
+            parser.error(f"{option} takes no value: found {value!r}, expected {option} alone")
+    stdout, said = sys.stdout, io.StringIO()
+    sys.stdout = said
+    try:
+        parsed = vars(parser.parse_args(typed))
+    finally:
+        sys.stdout = stdout
+        if said.getvalue():
+            _say(said.getvalue())
+    return {name: value for name, value in parsed.items() if value is not None}, command
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -144,15 +160,16 @@ def _parser() -> argparse.ArgumentParser:
         usage="awaitelect [options] [--] COMMAND [ARG...]",
         description="Start a command only while this instance is the elected leader: of all instances that share a "
         "lease, exactly one runs its command; when it stops or dies, the next starts.",
-        epilog="Without any configuration (no option, no file, no AWAITELECT_ELECTION_*, AWAITELECT_LOCK_* or "
-        "K8S_AWAIT_ELECTION_ENABLED in the environment) the command is executed at once, without an election. "
+        epilog="Without --config, --lock or --identity, or AWAITELECT_CONFIG, AWAITELECT_ELECTION_*, "
+        "AWAITELECT_LOCK_* or K8S_AWAIT_ELECTION_ENABLED in the environment, there is no election: the command is "
+        "executed at once, with what other AWAITELECT_* say of its process. "
         "Exit status: the command's (128+n for signal n), 127 not found, 126 not executable, 75 leadership lost with "
-        "election.on_lost: exit, 78 bad configuration, 2 bad usage.",
+        "election.on_lost: exit, 78 bad configuration (an unknown AWAITELECT_* too), 2 bad usage.",
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("-c", "--config", metavar="FILE", help="configuration in YAML")
-    add("--lock", metavar="LOCK", help="the lease to share: kubernetes:NAMESPACE/NAME, or file:PATH on one machine")
+    add("-c", "--config", metavar="FILE", help="configuration in YAML (or AWAITELECT_CONFIG)")
+    add("--lock", metavar="LOCK", help="the lease: kubernetes:[NAMESPACE/]NAME, or file:PATH on one machine")
     add(
         "--identity",
         metavar="NAME",
@@ -165,7 +182,27 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _say(text: str) -> None:
+    """Write to standard output what was asked for; where that fails, say so and end with 1."""
+    try:
+        if sys.stdout is None:
+            raise OSError(errno.EBADF, "it is closed")
+        # Not by print(): what its buffer still holds would fail once more, in the interpreter's own end.
+        left = text.encode(sys.stdout.encoding or "utf-8", "backslashreplace")
+        while left:
+            left = left[os.write(1, left) :]
+    except BrokenPipeError:  # a reader that has seen enough, as head(1)
+        _signal.signal(_signal.SIGPIPE, _signal.SIG_DFL)
+        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, {_signal.SIGPIPE})
+        os.kill(os.getpid(), _signal.SIGPIPE)
+    except OSError as error:
+        _fail(f"awaitelect: cannot write to standard output: {error.strerror}", 1)
+
+
 def _fail(text: str, status: int) -> NoReturn:
-    if sys.stderr:  # closed, it is None, which print() takes for standard output
-        print(text, file=sys.stderr)
+    if sys.stderr:  # else it is closed, and its number may be another file's
+        try:
+            os.write(2, text.encode(sys.stderr.encoding or "utf-8", "backslashreplace") + b"\n")
+        except OSError:
+            pass  # the status tells it, too
     sys.exit(status)

@@ -209,10 +209,102 @@ def test_a_variable_is_a_configuration_too(tmp_path: Path) -> None:
     assert done.returncode == 0 and done.stdout == f"file:{tmp_path}/l\n"
 
 
-def test_what_we_give_to_commands_is_no_configuration() -> None:
-    """awaitelect under awaitelect: the inner one is a plain command."""
-    done = run("echo", "started", AWAITELECT_LOCK="file:/x", AWAITELECT_FENCING_TOKEN="1", AWAITELECT_INSTANCE="y")
-    assert done.stdout == "started\n"
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"AWAITELECT_LCK_BACKEND": "file", "AWAITELECT_LCK_PATH": "/x"},
+        {"AWAITELECT_ELECTION": "file"},
+        {"AWAITELECT_RESTART_POLICY": "never", "AWAITELECT_BOGUS": "1"},
+        {"AWAITELECT_LOKC_NAME": ""},
+    ],
+)
+@pytest.mark.parametrize("program", [PROGRAM, LEGACY])
+def test_a_misspelt_variable_starts_nothing(program: str, variables: dict[str, str]) -> None:
+    """It may have been the one that asks for the election: without, two commands would run at once, in silence."""
+    done = run("echo", "started", program=program, **variables)
+    assert (done.returncode, done.stdout) == (78, "")
+    assert f"{[*variables][-1]}: unknown variable; expected" in done.stderr
+
+
+def test_a_misspelt_variable_fails_the_check_too() -> None:
+    done = run("--check", "true", AWAITELECT_LCK_PATH="/x")
+    assert done.returncode == 78 and "did you mean 'AWAITELECT_LOCK_PATH'?" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("FENCING_TOKEN", "IDENTITY", "LOCK", "LEASE_TRANSITIONS", "INSTANCE", "HOOK", "STOP_CAUSE"),
+        *("SERVICE_HOST", "SERVICE_PORT", "PORT_80_TCP_ADDR", "LOCK_SERVICE_HOST", "CONFIG_PORT"),
+    ],
+)
+def test_what_others_set_is_no_configuration(name: str) -> None:
+    """awaitelect under awaitelect, in a hook, or beside a Service of that name: it is not in the command's way."""
+    script = "echo $$"
+    with subprocess.Popen(
+        [PROGRAM, "sh", "-c", script],
+        env={**os.environ, f"AWAITELECT_{name}": "x"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.communicate(timeout=60) == (f"{process.pid}\n", "")
+
+
+def test_awaitelect_runs_in_the_command_of_awaitelect(tmp_path: Path) -> None:
+    """The inner one finds what the outer one gives to commands, and the outer one's own settings."""
+    inner = [PROGRAM, "--lock", f"file:{tmp_path}/inner", "--", PROGRAM, "sh", "-c", "echo $AWAITELECT_LOCK; exit 6"]
+    done = run("--lock", f"file:{tmp_path}/outer", "--", *inner, AWAITELECT_RESTART_POLICY="never")
+    assert (done.returncode, done.stdout) == (6, f"file:{tmp_path}/inner\n"), done.stderr
+
+
+def test_a_command_in_a_variable_is_run_without_an_election() -> None:
+    """Nothing asks for one; what the variables say of the command's process holds, and the process is the same."""
+    assert run(AWAITELECT_COMMAND="[echo, hi]").stdout == "hi\n"
+    done = run("sh", "-c", "echo $GREETING $(umask)", AWAITELECT_ENV="{GREETING: hi}", AWAITELECT_UMASK="027")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "hi 0027\n", "")
+
+
+def test_settings_of_an_election_that_is_not_asked_for_are_a_warning() -> None:
+    """Its restarts were perhaps counted upon."""
+    done = run("echo", "hi", AWAITELECT_RESTART_POLICY="always")
+    assert (done.returncode, done.stdout) == (0, "hi\n")
+    assert "restart.policy (AWAITELECT_RESTART_POLICY): without effect" in done.stderr
+
+
+ASKED = [("--help",), ("--version",), ("--check", "true"), ("--check", "--lock", "file:/x", "true")]
+
+
+@pytest.mark.parametrize("arguments", ASKED)
+@pytest.mark.parametrize("output", [">/dev/full", ">&-"])
+def test_what_was_asked_for_and_cannot_be_written_is_an_error(arguments: tuple[str, ...], output: str) -> None:
+    """A script that keeps the answer would keep an empty one."""
+    done = run("-c", f'exec "$@" {output}', "sh", PROGRAM, *arguments, program="sh")
+    assert done.returncode == 1
+    assert done.stderr.startswith("awaitelect: cannot write to standard output: ") and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", ASKED)
+def test_a_reader_that_has_seen_enough_is_no_error_of_ours(arguments: tuple[str, ...]) -> None:
+    """Silent, as every program that is ended by SIGPIPE."""
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([PROGRAM, *arguments], stdout=write, stderr=subprocess.PIPE, timeout=60, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (-signal.SIGPIPE, b"")
+
+
+def test_an_error_that_cannot_be_told_keeps_its_status() -> None:
+    """A full disk under the log must not turn 78 into another status."""
+    done = run("-c", 'exec "$@" 2>/dev/full', "sh", PROGRAM, "--check", "--lock", "redis:x", "true", program="sh")
+    assert (done.returncode, done.stdout, done.stderr) == (78, "", "")
+
+
+@pytest.mark.parametrize("option", ["--check", "--version", "--help"])
+def test_a_value_for_an_option_without_one_is_named(option: str) -> None:
+    done = run(f"{option}=yes", "echo", "started")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"{option} takes no value: found 'yes'" in done.stderr
 
 
 def test_with_the_election_disabled_the_command_takes_our_place(tmp_path: Path) -> None:

@@ -7,29 +7,20 @@ are appended to a list, so that all of them are told at once.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from awaitelect.config.kinds import shown, suggestion
-from awaitelect.config.model import LEAVES, PREFIX, SECTIONS, VARIABLES, Leaf
+from awaitelect.config.model import LEAVES, SECTIONS, VARIABLES, Leaf
 from awaitelect.config.process_kinds import COMMAND, split_command
 from awaitelect.config.text_file import Unreadable, read_text
+from awaitelect.config.variables import CONFIG, configuring
 from awaitelect.values import Value
 
 if TYPE_CHECKING:
     from awaitelect.config.yaml_text import Node
 
-CONFIG = PREFIX + "CONFIG"
 COMMAND_LINE = "command line"
-
-_GIVEN_TO_COMMANDS = {PREFIX + name for name in ("FENCING_TOKEN", "IDENTITY", "LOCK", "LEASE_TRANSITIONS", "INSTANCE")}
-"""awaitelect may run under awaitelect, whose command gets these."""
-
-_SERVICE_LINK = re.compile(
-    PREFIX + r"(?:\w+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT(?:_[0-9]+_(?:TCP|UDP|SCTP)(?:_\w+)?)?)"
-)
-"""What Kubernetes puts into every container for a Service that is named awaitelect or awaitelect-…."""
 
 _SUGGESTIONS = 100
 """So many problems may say what was perhaps meant: to find that out takes a millisecond each."""
@@ -98,13 +89,11 @@ def _lock(text: str, problems: list[str]) -> Layer:
 def variables_layer(environ: Mapping[str, str], problems: list[str], warnings: list[str]) -> Layer:
     """What AWAITELECT_* says."""
     layer: Layer = {}
-    for variable in sorted(environ):
-        if not variable.startswith(PREFIX) or variable == CONFIG or variable in _GIVEN_TO_COMMANDS:
-            continue
+    for variable in configuring(environ):
         leaf = VARIABLES.get(variable)
         if leaf:
             _variable(leaf, environ[variable], layer, problems, warnings)
-        elif not _SERVICE_LINK.fullmatch(variable):
+        elif variable != CONFIG:
             near = suggestion(variable, VARIABLES, 0.75) if len(problems) < _SUGGESTIONS else ""
             problems.append(f"{variable}: unknown variable; expected one that names a setting{near}")
     return layer

@@ -68,9 +68,16 @@ def _lock(settings: Settings, origins: Mapping[str, str], unknown: Container[str
     if getattr(lock, needed) or f"lock.{needed}" in unknown or "lock.backend" in unknown:
         return []
     key = LEAVES[f"lock.{needed}"]
+    other, its = ("file", "path") if backend == "kubernetes" else ("kubernetes", "name")
+    meant = ""
+    if getattr(lock, its):
+        meant = (
+            f"; or, as lock.{its} is set ({origins[f'lock.{its}']}), lock.backend: {other}, "
+            f"{LEAVES['lock.backend'].variable}={other}"
+        )
     return [
         f"{key.key}: missing, and lock.backend is {backend} ({origins['lock.backend']}); expected {key.key} in the "
-        f"file, {key.variable}, or --lock {example}"
+        f"file, {key.variable}, or --lock {example}{meant}"
     ]
 
 
@@ -141,7 +148,11 @@ def warnings(settings: Settings, origins: Mapping[str, str], is_set: Callable[[s
 def _supervision(settings: Settings, origins: Mapping[str, str], is_set: Callable[[str], bool]) -> list[str]:
     """Of hooks and probes: those that nothing will ever run or heed."""
     if not settings.election.enabled:
-        keys = [key for key in LEAVES if re.match(r"(restart|stop|signals|start|probes|hooks)\.", key) and is_set(key)]
+        keys = [
+            key
+            for key in LEAVES
+            if re.match(r"(restart|stop|signals|start|probes|hooks|status)\.|events$", key) and is_set(key)
+        ]
         return [f"{_named(keys, origins)}: without effect while election.enabled is false"] if keys else []
     start, hooks = settings.start, settings.hooks
     found: list[tuple[str, str, str]] = []

@@ -24,6 +24,7 @@ from awaitelect.protocol import MAX_MESSAGE, BackoffSettings, CommandSettings
 from awaitelect.values import Value, as_dict, changed
 
 DEFAULT = "default"
+ALONE = "default: nothing asks for an election"
 DRAIN_TIME = 1.0
 """Seconds that the stop of the command waits at most until the Service's traffic is off."""
 
@@ -138,8 +139,9 @@ def load(
 ) -> Loaded:
     """The configuration that these sources give together.
 
-    `options`: any of config, lock, identity, log_level, log_format, and legacy ("1": started as k8s-await-election,
-    which changes the wording of a missing command and nothing else). `instance`: the id of this run of awaitelect, the
+    `options`: any of config, lock, identity, log_level, log_format, legacy ("1": started as k8s-await-election, which
+    changes the wording of a missing command and nothing else), and alone ("1": nothing asks for an election, so there
+    is none). `instance`: the id of this run of awaitelect, the
     same for each of its electors. `tries`: also try in a child of this process whether the command's process could be
     set up so; else that shows at its start. Raises ConfigError with all problems at once.
     """
@@ -206,6 +208,8 @@ class _Merge:
 
     def _derive(self) -> None:
         """Values that come from other values, where nobody gives them."""
+        if self.options.get("alone"):
+            self.found.setdefault("election.enabled", Found(False, ALONE))
         backend, lock_from = (self.found.get(key) for key in ("lock.backend", "lock.name"))
         pod, namespace = self.environ.get("POD_NAME"), self.environ.get("POD_NAMESPACE")
         identity = Found(pod, "POD_NAME") if pod else Found(layers.host_name(), "default: the host name")

@@ -92,13 +92,20 @@ class _Reading:
 
     def _syntax(self, error: yaml.MarkedYAMLError) -> str:
         mark = error.problem_mark or error.context_mark
-        place = f"{self._where}:{mark.line + 1}:{mark.column + 1}" if mark else self._where
+        place = f"{self._where}:{self._place(mark)}" if mark else self._where
         problem = ", ".join(part for part in (error.problem, error.context) if part) or "it is broken"
         line = self._text.splitlines()[mark.line : mark.line + 1] if mark else []
         if any("\t" in one[: len(one) - len(one.lstrip())] for one in line) or "character that cannot start" in problem:
             tab = any("\t" in one for one in line)
             problem += "; the line has a tab, expected spaces" if tab else ""
         return f"{place}: this is not YAML: {problem}"
+
+    def _place(self, mark: yaml.Mark) -> str:
+        """LINE:COLUMN; the end of a text is in its last line, whereas libyaml adds one."""
+        lines = self._text.removesuffix("\n").split("\n")
+        if mark.line >= len(lines):
+            return f"{len(lines)}:{len(lines[-1]) + 1}"
+        return f"{mark.line + 1}:{mark.column + 1}"
 
     def _next(self) -> Any:
         return self._loader.get_event()

@@ -220,7 +220,9 @@ def test_no_secret_is_ever_shown(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "part"),
     [
-        ("{a", "AWAITELECT_ENV:2:1:"),
+        ("{a", "AWAITELECT_ENV:1:3:"),
+        ("{a: 1,\n", "AWAITELECT_ENV:1:7:"),
+        ("a:\n  {b: 1", "AWAITELECT_ENV:2:8:"),
         ("[1]", "found a list"),
         ("null", "found a text"),
         ("a: b: c", "AWAITELECT_ENV:1:"),

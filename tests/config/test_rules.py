@@ -48,6 +48,16 @@ def test_each_backend_says_what_it_needs() -> None:
     ]
 
 
+def test_a_lock_of_the_other_backend_is_told_what_would_make_it_count() -> None:
+    """A path alone says what was meant, but the backend is not guessed: nobody should lead by a guess."""
+    (problem,) = problems({"LOCK_PATH": "/x"}, lock="")
+    assert problem.startswith("lock.name: missing") and problem.endswith(
+        "; or, as lock.path is set (AWAITELECT_LOCK_PATH), lock.backend: file, AWAITELECT_LOCK_BACKEND=file"
+    )
+    (problem,) = problems({"LOCK_BACKEND": "file", "LOCK_NAME": "x"}, lock="")
+    assert problem.startswith("lock.path: missing") and problem.endswith("AWAITELECT_LOCK_BACKEND=kubernetes")
+
+
 def test_a_first_pause_longer_than_the_longest_is_refused() -> None:
     """One of the two cannot hold."""
     assert problems({"RESTART_BACKOFF_INITIAL": "1m"}) == [
@@ -120,6 +130,10 @@ def test_a_probe_that_is_asked_for_must_be_there_and_liveness_needs_one_success(
         (
             {"ELECTION_ENABLED": "false", "HOOKS_PRE_START": "[a]"},
             "hooks.pre_start (AWAITELECT_HOOKS_PRE_START): without effect while election.enabled is false",
+        ),
+        (
+            {"ELECTION_ENABLED": "false", "STATUS_LISTEN": ":9999"},
+            "status.listen (AWAITELECT_STATUS_LISTEN): without effect while election.enabled is false",
         ),
     ],
 )

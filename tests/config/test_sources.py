@@ -12,6 +12,7 @@ from awaitelect.config.listen import Listen
 from awaitelect.config.model import LEAVES, VARIABLES
 from awaitelect.config.process_kinds import EnvFile
 from awaitelect.config.sources import Loaded, load
+from awaitelect.config.variables import configuring
 from awaitelect.errors import ConfigError
 from awaitelect.protocol import BackoffSettings
 from awaitelect.values import as_dict
@@ -116,6 +117,8 @@ def test_an_empty_variable_counts_as_not_set_and_is_said() -> None:
         "AWAITELECT_LOCK",
         "AWAITELECT_LEASE_TRANSITIONS",
         "AWAITELECT_INSTANCE",
+        "AWAITELECT_HOOK",
+        "AWAITELECT_STOP_CAUSE",
         "AWAITELECT_SERVICE_HOST",
         "AWAITELECT_SERVICE_PORT",
         "AWAITELECT_SERVICE_PORT_HTTP",
@@ -128,6 +131,19 @@ def test_an_empty_variable_counts_as_not_set_and_is_said() -> None:
 def test_variables_that_are_no_settings_are_left_alone(variable: str) -> None:
     """awaitelect may run under awaitelect, and beside a Service of that name."""
     assert started({variable: "anything"}).settings == started().settings
+
+
+def test_no_setting_is_taken_for_somebody_elses_variable() -> None:
+    """Kubernetes' names for a Service are a pattern: a setting that it fits could not be given."""
+    assert configuring(VARIABLES) == sorted(VARIABLES)
+
+
+def test_without_a_word_of_an_election_the_settings_of_the_process_hold() -> None:
+    """As with election.enabled: false; what the default comes from is said."""
+    loaded = load({"alone": "1"}, [], {"AWAITELECT_COMMAND": "echo hi", "AWAITELECT_UMASK": "027"})
+    assert not loaded.settings.election.enabled and loaded.settings.command == ("echo", "hi")
+    assert loaded.origins["election.enabled"] == "default: nothing asks for an election"
+    assert loaded.attributes.umask == 0o027 and loaded.warnings == []
 
 
 def test_an_unknown_variable_is_an_error_with_a_suggestion() -> None:
