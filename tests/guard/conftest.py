@@ -23,8 +23,8 @@ def elector(tmp_path: Path) -> Iterator[ElectorAlone]:
 
 
 @pytest.fixture
-def keeper(tmp_path: Path) -> Iterator[KeeperAlone]:
-    """A real keeper, whose elector is the test."""
-    one = KeeperAlone(tmp_path)
+def keeper(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[KeeperAlone]:
+    """A real keeper, whose elector is the test; in the test's `place`, if it has one."""
+    one = KeeperAlone(tmp_path, request.getfixturevalue("place") if "place" in request.fixturenames else "child")
     yield one
     one.close()

@@ -12,7 +12,8 @@ from typing import TypeVar
 
 from awaitelect import protocol
 from tests.e2e.instances import PATIENCE, Entry, Fleet, Instance, children_of, command_line, eventually, now
-from tests.guard.places import inside
+from tests.e2e.test_init import keeper_of, prefix_of
+from tests.guard.places import inside, seen_from_here
 
 M = TypeVar("M", bound=protocol.Message)
 
@@ -84,12 +85,14 @@ class ElectorAlone(Half):
 class KeeperAlone(Half):
     """A real keeper, and the processes that it takes for electors, whose ends of the sockets are the test's."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, place: str = "child") -> None:
         self._fleet = Fleet(folder)
         self._tap = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._tap.bind(str(folder / "tap"))
         self._tap.listen()
-        self.instance: Instance = self._fleet.start("one", environment=inside(folder))
+        self.instance: Instance = self._fleet.start("one", prefix=prefix_of(place), environment=inside(folder))
+        if place == "init":
+            self.instance.pid = keeper_of(self.instance.pid)
         self.fds = []
         self.elector = 0
         """The number of the process that it takes for its elector."""
@@ -103,7 +106,7 @@ class KeeperAlone(Half):
         connection, _ = self._tap.accept()
         with connection:
             number, fds, _, _ = socket.recv_fds(connection, 64, 1)
-        self.elector, self.socket = int(number), socket.socket(fileno=fds[0])
+        self.elector, self.socket = seen_from_here(self.instance, int(number)), socket.socket(fileno=fds[0])
         return self.hears(protocol.Hello)
 
     def settings(self, *words: str, **changes: object) -> protocol.CommandSettings:

@@ -51,9 +51,9 @@ def start(place: str, fleet: Fleet, name: str, lock: Lock, *words: str, **rest: 
 
 def seen_from_here(one: Instance, pid: int) -> int:
     """The number here of a process that has the number `pid` where the instance lives."""
-    if one.pid == one.process.pid:
-        return pid
     namespace = os.readlink(f"/proc/{one.pid}/ns/pid")
+    if namespace == os.readlink("/proc/self/ns/pid"):
+        return pid
     for name in filter(str.isdecimal, os.listdir("/proc")):
         try:
             numbers = next(line for line in Path(f"/proc/{name}/status").read_text().splitlines() if "NSpid" in line)

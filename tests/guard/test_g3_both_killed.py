@@ -14,12 +14,14 @@ from tests.e2e.test_kill_modes import needs_freezer, ways
 from tests.guard.places import FIRM, places, start, watched_of
 
 
+@places
 @ways
-def test_g3_both_killed_at_once_leave_no_escaped_daemon(fleet: Fleet, lock: Lock, way: str) -> None:
-    """The command dies with its parent; what left its session and its parents, by the shim that waits."""
-    first = fleet.start(
-        "first", lock, "ignore=SIGTERM", "daemons=2", settings={"election": FIRM, "stop": {"cgroup": way}}
-    )
+def test_g3_both_killed_at_once_leave_no_escaped_daemon(fleet: Fleet, lock: Lock, way: str, place: str) -> None:
+    """The command dies with its parent; what left its session and its parents, by the shim that waits, or by the
+    kernel with the namespace.
+    """
+    settings = {"election": FIRM, "stop": {"cgroup": way}}
+    first = start(place, fleet, "first", lock, "ignore=SIGTERM", "daemons=2", settings=settings)
     watched = watched_of(first, 2)
     second = fleet.start("second", lock)
     second.follows()
@@ -62,6 +64,7 @@ def test_g3_an_elector_killed_while_the_keeper_is_stopped_leaves_nothing_running
         assert one.ends() == -signal.SIGKILL
 
 
+# Not as PID 1: nothing in a namespace outlives that one, frozen or not.
 @needs_freezer
 def test_g3_a_killed_keeper_whose_elector_is_frozen_leaves_nothing_running(
     fleet: Fleet, file_lock: Lock, frozen: Path
