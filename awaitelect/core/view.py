@@ -86,7 +86,7 @@ class View:
         elif not record.holder:
             self.free_at = self._free_after_release(record, now)
         else:
-            self.has_twin = self._is_twin(record, earlier)
+            self.has_twin = self._is_twin(record)
             self._twin = record.holder_instance if self.has_twin else self._twin
             self.free_at = self._held_until = self._expiry(record, now)
             if self._named_us(record) and record.holder_instance != self._instance:
@@ -102,12 +102,12 @@ class View:
                 return now + self._timing.twin_watch
         return now + self._duration(record)
 
-    def _is_twin(self, record: Record, earlier: Record | None) -> bool:
-        """It is held in our name by another run, and that run has renewed it before our eyes, now or before."""
+    def _is_twin(self, record: Record) -> bool:
+        """It is held in our name by another run, and that run has written it before our eyes, now or before."""
         if not self._named_us(record) or record.holder_instance == self._instance:
             return False
         known = (record.holder, record.holder_instance)
-        is_renewed = earlier is not None and known == (earlier.holder, earlier.holder_instance)
+        is_renewed = self._held is not None and known == (self._held.holder, self._held.holder_instance)
         return is_renewed or record.holder_instance == self._twin
 
     def _free_after_release(self, record: Record, now: float) -> float:

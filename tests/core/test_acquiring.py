@@ -457,6 +457,22 @@ def test_a_lease_of_our_name_that_is_taken_away_by_hand_is_left_alone_for_its_wh
     assert node.wake_at == (15 if how == "emptied" else 16)
 
 
+@pytest.mark.parametrize("how", ["emptied", "deleted"])
+def test_a_twin_that_takes_its_lease_back_before_our_eyes_is_alive(how: str) -> None:
+    """It need not have renewed before."""
+    lease = Lease()
+    first, second = Node(lease, "a", "a1").leads(at=0), Node(lease, "a", "a2").follows(at=0.5)
+    if how == "emptied":
+        lease.edit(holder="")
+    else:
+        lease.delete()
+    second.sees(at=1)
+    assert first.sees(at=1) == ["renew"]
+    first.answered(at=1)
+    second.sees(at=1.1)
+    assert second.wake_at == 16.1 and second.reported("error")
+
+
 def test_two_with_one_name_never_lead_at_the_same_time() -> None:
     """E19. The second to come waits for ever while the first is alive."""
     lease = Lease()
