@@ -161,15 +161,20 @@ class Supervision:
         survivors = not self.command.is_empty(self._elector.pid, self.attendants.pids)
         if survivors:
             self._log.debug(f"left behind by the command: {self.command.describe(self._elector.pid)}")
-        if self.guard.phase == Phase.RUNNING and self._is_meant_for_all(status):
-            self.shut_down(-status)
+        number = self._meant_for_all(status)
+        if self.guard.phase == Phase.RUNNING and number:
+            self.shut_down(number)
         self.perform(self.guard.on_exited(status, survivors, clock.now(), self._oom.has_struck()))
 
-    def _is_meant_for_all(self, status: int) -> bool:
-        """Ctrl-C on a terminal, or its end, goes to its foreground, which is the command: its user means all of us."""
-        if status == -signal.SIGHUP:
-            return self._terminal.has_gone
-        return self._terminal.is_there and status in (-signal.SIGINT, -signal.SIGQUIT)
+    def _meant_for_all(self, status: int) -> int:
+        """Ctrl-C on a terminal, or its end, goes to its foreground, which is the command: its user means all of us.
+
+        The signal's number, or 0. Many catch it and exit as a shell reports a death by it, with 130.
+        """
+        number = -status if status < 0 else status - 128
+        if number == signal.SIGHUP:
+            return number if self._terminal.has_gone else 0
+        return number if self._terminal.is_there and number in (signal.SIGINT, signal.SIGQUIT) else 0
 
     def _read_verdict(self) -> None:
         assert self.guard is not None

@@ -165,6 +165,18 @@ def test_ctrl_c_on_a_loop_ends_with_130_at_once(fleet: Fleet, file_lock: Lock, s
     assert record is not None and record.holder == ""
 
 
+def test_ctrl_c_that_is_caught_and_reported_as_shells_do_ends_all_too(
+    fleet: Fleet, file_lock: Lock, screen: Screen
+) -> None:
+    """Python, make and many others tidy up first: that they are started again is the last that their user wants."""
+    script = "trap 'echo tidied; exit 130' INT; echo loop-is-on; while :; do sleep 0.05; done"
+    one = screen.start(fleet, file_lock, "sh", "-c", script)
+    screen.shows("loop-is-on")
+    screen.type("\x03")
+    assert one.ends() == 128 + signal.SIGINT
+    screen.shows("tidied")
+
+
 def test_a_shell_can_be_talked_to(fleet: Fleet, file_lock: Lock, screen: Screen) -> None:
     """P10: input, output and the exit status."""
     one = screen.start(fleet, file_lock, "sh", "-i")
