@@ -273,15 +273,14 @@ def test_rule_5_the_elector_of_pid_1_waits_until_its_keeper_starts_nothing_more(
     other.follows()
     stop(one.pid)
     one.says("ending the command in its place")
-    soon = now() + 4  # a third of what is left until `kill_by`, and time enough for a tree to be killed and released
+    soon = now() + 4  # a quarter of what is left until `kill_by`, and time enough for a tree to be killed and released
     eventually(lambda: now() > soon or not is_alive(command.pid) or other.entries(), "it acts, or waits")
     assert is_alive(command.pid) and other.entries() == []
     kill(one.pid, signal.SIGCONT)
-    one.started(2)
+    hook = Watched(seen_from_here(one, one.started(2).pid))
     assert other.entries() == []
-    started = other.started().at
-    one.ends()
-    assert max(each.at for each in one.entries()) < started
+    hook.wait()
+    assert max(each.at for each in one.entries()) < other.started().at
 
 
 # ---------------------------------------------------------------------- 6: a third pair of eyes
