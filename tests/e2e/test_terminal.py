@@ -43,7 +43,7 @@ class Screen:
         self.shown = ""
         """What has not been looked for yet."""
 
-    def start(self, fleet: Fleet, lock: Lock, *command: str) -> Instance:
+    def start(self, fleet: Fleet, lock: Lock, *command: str, policy: str = "never") -> Instance:
         return fleet.start(
             "one",
             lock,
@@ -53,7 +53,7 @@ class Screen:
             stderr=self.theirs,
             start_new_session=True,
             preexec_fn=take_terminal,
-            settings={"restart": {"policy": "never"}},
+            settings={"restart": {"policy": policy}},
         )
 
     def type(self, text: str) -> None:
@@ -155,7 +155,7 @@ def screen(fleet: Fleet) -> Iterator[Screen]:
 
 def test_ctrl_c_on_a_loop_ends_with_130_at_once(fleet: Fleet, file_lock: Lock, screen: Screen) -> None:
     """P10: the command is the terminal's foreground, and its death by SIGINT is no crash to be answered."""
-    one = screen.start(fleet, file_lock, "sh", "-c", "echo loop-is-on; while :; do sleep 0.05; done")
+    one = screen.start(fleet, file_lock, "sh", "-c", "echo loop-is-on; while :; do sleep 0.05; done", policy="always")
     screen.shows("loop-is-on")
     typed = now()
     screen.type("\x03")
@@ -170,7 +170,7 @@ def test_ctrl_c_that_is_caught_and_reported_as_shells_do_ends_all_too(
 ) -> None:
     """Python, make and many others tidy up first: that they are started again is the last that their user wants."""
     script = "trap 'echo tidied; exit 130' INT; echo loop-is-on; while :; do sleep 0.05; done"
-    one = screen.start(fleet, file_lock, "sh", "-c", script)
+    one = screen.start(fleet, file_lock, "sh", "-c", script, policy="always")
     screen.shows("loop-is-on")
     screen.type("\x03")
     assert one.ends() == 128 + signal.SIGINT
