@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 from collections.abc import Callable, Container, Mapping
 
 from awaitelect.config.model import LEAVES, Settings, value_of
@@ -130,6 +132,7 @@ def warnings(settings: Settings, origins: Mapping[str, str], is_set: Callable[[s
         found += [inert(f"lock.{one}", "lock.backend", backend) for one in others if is_set(f"lock.{one}")]
         # The default is cut with most durations: said of it at every start, it would teach people to overlook warnings.
         found += _grace(settings, origins) if is_set("stop.timeout") else []
+        found += _exposed(settings, origins)
     found += _supervision(settings, origins, is_set)
     for section, needed in (("service", "service.name"), ("pod_label", "pod_label.key")):
         if not value_of(settings, needed) or not settings.election.enabled:
@@ -143,6 +146,24 @@ def warnings(settings: Settings, origins: Mapping[str, str], is_set: Callable[[s
         keys = (key for key in LEAVES if key.startswith("restart.backoff."))
         found += [inert(key, "restart.max_restarts", "0") for key in keys if is_set(key)]
     return found
+
+
+def _exposed(settings: Settings, origins: Mapping[str, str]) -> list[str]:
+    """A folder of leases that others may write to. One that is not there yet is made for its maker alone."""
+    path = settings.lock.path
+    if settings.lock.backend != "file" or not path:
+        return []
+    try:
+        found = os.stat(path)
+    except OSError:
+        return []  # whoever uses it says what is wrong with it
+    why = []
+    if found.st_uid not in (0, os.geteuid()):
+        why.append(f"belongs to user {found.st_uid}")
+    if found.st_mode & stat.S_IWOTH:
+        why.append(f"has mode {stat.S_IMODE(found.st_mode):04o}")
+    text = f"lock.path ({origins['lock.path']}): {path} {' and '.join(why)}: whoever may write to it decides who leads"
+    return [f"{text}; expected a folder of the user that runs awaitelect, mode 0700"] if why else []
 
 
 def _supervision(settings: Settings, origins: Mapping[str, str], is_set: Callable[[str], bool]) -> list[str]:

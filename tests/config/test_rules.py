@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
 from awaitelect.config.sources import load
@@ -73,6 +76,21 @@ def test_a_stop_timeout_that_a_lost_lease_cuts_is_a_warning() -> None:
         "stop.timeout (AWAITELECT_STOP_TIMEOUT) is 5s, but when leadership is lost election.lease_duration (default) "
         "leaves 15s − 1s − 10s − 0.2s = 3.8s: it is cut to that then, and whole in a planned stop"
     ]
+
+
+def test_a_lease_that_others_may_write_is_a_warning(tmp_path: Path) -> None:
+    """They have all the votes; but it may be meant so, and a lease that is held is not to be lost for it."""
+    lock, expected = f"file:{tmp_path}", "whoever may write to it decides who leads; expected a folder of the user that"
+    tmp_path.chmod(0o770)
+    assert warnings({}, lock) == []
+    tmp_path.chmod(0o777)
+    (said,) = warnings({}, lock)
+    assert said.startswith(f"lock.path (--lock): {tmp_path} has mode 0777: {expected}")
+    tmp_path.chmod(0o700)
+    if os.geteuid() == 0:
+        os.chown(tmp_path, 4711, 4711)
+        assert f"{tmp_path} belongs to user 4711: {expected}" in warnings({}, lock)[0]
+    assert warnings({}, f"file:{tmp_path}/none") == []
 
 
 def test_a_stop_timeout_that_nobody_has_set_is_no_warning() -> None:
