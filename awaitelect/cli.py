@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import argparse
 
 _WITH_VALUE = {"-c", "--config", "--lock", "--identity", "--log-level", "--log-format"}
-_ALONE = ("-h", "--help", "--version", "--check")
+_WITHOUT_VALUE = ("-h", "--help", "--version", "--check")
 
 
 def main() -> NoReturn:
@@ -94,7 +94,12 @@ def is_configured(environ: Mapping[str, str]) -> bool:
         return False
     from awaitelect.config import variables
 
-    return bool(variables.configuring(environ))
+    names = variables.configuring(environ)
+    if not names or any(environ[name] for name in names):
+        return bool(names)
+    from awaitelect.config.model import VARIABLES
+
+    return any(name not in VARIABLES for name in names)  # an empty setting counts as not set
 
 
 def _become(command: list[str], mask: set[int]) -> NoReturn:
@@ -135,16 +140,16 @@ def _parse(argv: list[str]) -> tuple[dict[str, str], list[str]]:
     if not typed:
         return {}, command
     parser = _parser()
-    for word in typed:
-        option, equals, value = word.partition("=")
-        if equals and option in _ALONE:
-            parser.error(f"{option} takes no value: found {value!r}, expected {option} alone")
-    stdout, said = sys.stdout, io.StringIO()
-    sys.stdout = said
+    stdout, stderr, said = sys.stdout, sys.stderr, io.StringIO()
+    sys.stdout, sys.stderr = said, stderr or io.StringIO()
     try:
+        for word in typed:
+            option, equals, value = word.partition("=")
+            if equals and option in _WITHOUT_VALUE:
+                parser.error(f"{option} takes no value: found {value!r}, expected {option} alone")
         parsed = vars(parser.parse_args(typed))
     finally:
-        sys.stdout = stdout
+        sys.stdout, sys.stderr = stdout, stderr
         if said.getvalue():
             _say(said.getvalue())
     return {name: value for name, value in parsed.items() if value is not None}, command

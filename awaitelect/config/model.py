@@ -111,7 +111,7 @@ class Restart(Value):
     max_restarts: Annotated[int, whole_kind(0, 1_000_000)] = 5
     """The number of failures in a row that are answered by a restart."""
     on_give_up: Annotated[OnGiveUp, choice_kind(*get_args(OnGiveUp))] = "release"
-    """What follows one more: let others lead (for a lease, 10s at least), exit, or hold the lease and run nothing."""
+    """What follows one more: let others lead (`lease_duration`, or 10s), exit, or hold the lease and run nothing."""
 
 
 class Stop(Value):

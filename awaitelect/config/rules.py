@@ -167,7 +167,7 @@ def _exposed(settings: Settings, origins: Mapping[str, str]) -> list[str]:
 
 
 def _supervision(settings: Settings, origins: Mapping[str, str], is_set: Callable[[str], bool]) -> list[str]:
-    """Of hooks and probes: those that nothing will ever run or heed."""
+    """Of what goes on beside the command: that which nothing will ever run or heed."""
     if not settings.election.enabled:
         keys = [
             key

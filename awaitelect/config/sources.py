@@ -18,7 +18,7 @@ from awaitelect.config.layers import Found, Layer
 from awaitelect.config.model import LEAVES, Leaf, Settings, settings_of, value_of
 from awaitelect.config.process_attributes import resolve
 from awaitelect.config.text_file import Unreadable
-from awaitelect.core.lease import Timing
+from awaitelect.core.lease import LONGEST_NAME, Timing
 from awaitelect.errors import ConfigError
 from awaitelect.protocol import MAX_MESSAGE, BackoffSettings, CommandSettings
 from awaitelect.values import Value, as_dict, changed
@@ -141,9 +141,9 @@ def load(
 
     `options`: any of config, lock, identity, log_level, log_format, legacy ("1": started as k8s-await-election, which
     changes the wording of a missing command and nothing else), and alone ("1": nothing asks for an election, so there
-    is none). `instance`: the id of this run of awaitelect, the
-    same for each of its electors. `tries`: also try in a child of this process whether the command's process could be
-    set up so; else that shows at its start. Raises ConfigError with all problems at once.
+    is none). `instance`: the id of this run of awaitelect, the same for each of its electors. `tries`: also try in a
+    child of this process whether the command's process could be set up so; else that shows at its start. Raises
+    ConfigError with all problems at once.
     """
     return _Merge(options, environ, instance).loaded(command, tries)
 
@@ -216,7 +216,8 @@ class _Merge:
         over_file = backend is not None and backend.value == "file"
         if over_file:  # its instances share a machine, and so the name
             part = self.instance[:8] or "RUN"
-            identity = Found(f"{identity.value}-{part}", f"{identity.origin}, and a part for each run")
+            name = f"{identity.value}"[: LONGEST_NAME - len(part) - 1]
+            identity = Found(f"{name}-{part}", f"{identity.origin}, and a part for each run")
         self.found.setdefault("election.identity", identity)
         if over_file:
             path = self.found.get("lock.path")

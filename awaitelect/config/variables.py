@@ -18,7 +18,7 @@ GIVEN_TO_COMMANDS = {
 }
 """awaitelect may run under awaitelect, whose command and hooks get these."""
 
-_SERVICE_LINK = PREFIX + (r"(?:\w+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT(?:_[0-9]+_(?:TCP|UDP|SCTP)(?:_\w+)?)?)")
+_SERVICE_LINK = PREFIX + r"(?:\w+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT(?:_[0-9]+_(?:TCP|UDP|SCTP)(?:_\w+)?)?)"
 """What Kubernetes puts into every container for a Service that is named awaitelect or awaitelect-…."""
 
 

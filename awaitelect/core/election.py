@@ -23,6 +23,8 @@ KEEP_WARM = 60.0
 """Seconds between a follower's reads: they keep the connection open, and see what a silent watch has missed."""
 RELEASE_TIME = 4.0
 """Seconds that a release may take before it is left to run out: the keeper waits for 5."""
+MOST_REASONS = 5
+"""So many reasons for failures in a row are told to a follower's people, each once."""
 GIVE_UP_PAUSE = 10.0
 """Seconds, at least, that an instance whose command keeps failing leaves the lease to others."""
 OVERSLEPT, PATIENCE = 0.5, 0.3
@@ -88,6 +90,7 @@ class Election:
         self._uncertain = False  # the fate of the last write is not known
         self._failures = 0
         self._is_refused = False  # the last try to acquire the lease has failed
+        self._reasons: set[str] = set()  # of the failures since the last success: those that were told
         self._next_at = -math.inf  # not before this: the next read or write
         self._contend_at = -math.inf
         self._warm_at = math.inf
@@ -249,8 +252,9 @@ class Election:
         self._next_at = self._now
         self._learn(event.observed, asked=True)
         self._uncertain = False
-        if not self._is_refused or self.view.is_held_by_another:  # else the next write may fail as the last one did
-            self._failures, self._is_refused = 0, False
+        has_holder = self.view.is_held_by_another and self._now < self.view.free_at
+        if not self._is_refused or has_holder:  # else the next write may fail as the last one did
+            self._forget_failures()
 
     def _on_LeaseObserved(self, event: messages.LeaseObserved) -> None:
         self._learn(event.observed, asked=False)
@@ -265,7 +269,7 @@ class Election:
         self._uncertain = False
         if self._failures and purpose == "renew":
             self._report("info", f"renewed again after {self._failures} failed attempts")
-        self._failures, self._is_refused = 0, False
+        self._forget_failures()
         self.view.observe(event.observed, self._now, asked=True)
         self._confirmed, self._confirmed_at = event.observed, event.sent_at
         if purpose == "release":
@@ -305,6 +309,10 @@ class Election:
                 self._begin_release()
             self.trigger("refused")
 
+    def _forget_failures(self) -> None:
+        self._failures, self._is_refused = 0, False
+        self._reasons.clear()
+
     def _failed(self, what: str, reason: str, retry_after: float | None) -> None:
         """Try again, sooner at first, and within the deadline even if the server asks for more time."""
         self._failures += 1
@@ -320,7 +328,9 @@ class Election:
             end = self._term_by if self._releasing_by is None else self._releasing_by
             latest = end - self._now - self.timing.request_timeout
             self._next_at = max(self._next_at, self._now + min(retry_after, max(latest, 0.0), KEEP_WARM))
-        level = "warning" if self._failures == 1 or self.term else "debug"
+        is_news = reason not in self._reasons and len(self._reasons) < MOST_REASONS
+        self._reasons |= {reason} if is_news else set()
+        level = "warning" if is_news or self.term else "debug"
         left = f"; {self._term_by - self._now:.1f}s until the command is stopped" if self._term_by < math.inf else ""
         self._report(level, f"cannot {what} the lease: {reason}{left}")
 

@@ -14,6 +14,8 @@ from awaitelect.orphans import kill_left_behind
 
 PACE = 0.005
 """Seconds between two looks at what has been killed and is not gone yet."""
+LEAST_LOOKS = 100
+"""Before it is given up: the time for it may pass while the machine sleeps."""
 
 
 class TreeGuard:
@@ -52,7 +54,7 @@ class TreeGuard:
         else:
             while clock.now() < start_by and not self._has_ended(self._keeper_fd):  # noqa: ASYNC110  # no event tells
                 await asyncio.sleep(min(0.2, max(PACE, start_by - clock.now())))
-        empty_looks = 0  # a process that forks and ends may pass between listing and reading: one is not enough
+        looks = empty_looks = 0  # a process that forks and ends may pass between listing and reading: one is not enough
         while True:
             self._kill(self._command_fd)
             # First whether they have ended, then the look: whoever still lived might have started more behind it.
@@ -62,7 +64,8 @@ class TreeGuard:
                 for one in self._cgroups if self._keeper != 1 else ():
                     one.remove()
                 return True
-            if clock.now() >= end_by:
+            looks += 1
+            if clock.now() >= end_by and looks >= LEAST_LOOKS:
                 self._log.error("what the keeper left behind cannot be killed: the lease is left to run out")
                 return False
             await asyncio.sleep(PACE)

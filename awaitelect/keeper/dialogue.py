@@ -67,11 +67,12 @@ class Dialogue:
 
     def _hung_at(self) -> float:
         guard, elector = self._supervision.guard, self._elector
-        if guard and guard.grant:
-            if guard.needs_grants or (guard.was_let_down and elector.heard_at < guard.grant.term_by):
-                patience = guard.settings.renew_deadline * PATIENCE_SHARE + PATIENCE_SLACK
-                return elector.hung_at(guard.grant.term_by, patience)
-        return elector.hung_at(None, 0.0)
+        if guard is None:
+            return elector.hung_at(None, 0.0)
+        term_by = guard.grant.term_by if guard.grant and guard.needs_grants else None
+        if guard.let_down_at is not None and elector.heard_at < guard.let_down_at:
+            term_by = guard.let_down_at  # it has led, and has said nothing since: a follower's silence is another one
+        return elector.hung_at(term_by, guard.settings.renew_deadline * PATIENCE_SHARE + PATIENCE_SLACK)
 
     def begin(self, launched: tuple[int, int] | None = None) -> None:
         """Start an elector and greet it. `launched`: pid and socket of one that has just been started."""
@@ -177,7 +178,7 @@ class Dialogue:
             self.is_configuration_bad = False
             perform(guard.on_grant(message, now))
         elif isinstance(message, protocol.Stop):
-            perform(guard.on_stop(message.grace, now))
+            perform(guard.on_stop(message.grace, now, message.cause == "deadline_near"))
         elif isinstance(message, protocol.Drained):
             perform(guard.on_drained(now))
         elif isinstance(message, protocol.Leave):

@@ -87,6 +87,8 @@ class Guard:
         """Something cannot be killed."""
         self.restarts = 0
         self._backoff = Backoff(settings.backoff, chance)
+        self.let_down_at: float | None = None
+        """The date of a grant that has come with nothing heard of another, and has ended what depended on it."""
         self._cause = "deadline"
         self._refused_term = 0
         self._stop_at = 0.0
@@ -132,11 +134,6 @@ class Guard:
     def needs_grants(self) -> bool:
         """What is going on ends with the grant's time, unless another comes."""
         return self.phase in (Phase.STARTING, Phase.RUNNING, Phase.BACKOFF, Phase.HELD)
-
-    @property
-    def was_let_down(self) -> bool:
-        """It has ended so."""
-        return self._cause == "deadline" and not self.needs_grants
 
     @property
     def awaited(self) -> set[str]:
@@ -208,13 +205,13 @@ class Guard:
     def _may_start(self, now: float) -> bool:
         return self.grant is not None and self.grant.may_start and now < self.grant.term_by
 
-    def on_stop(self, grace: bool, now: float) -> list[Action]:
-        """The elector wants the command stopped, and to be told when it is gone."""
+    def on_stop(self, grace: bool, now: float, is_late: bool = False) -> list[Action]:
+        """The elector wants the command stopped, and to be told when it is gone. `is_late`: for want of a renewal."""
         self._may_clean = self._may_clean and grace
         if self.is_alive:
             is_up = self.phase in (Phase.STARTING, Phase.RUNNING)
-            if self._cause != "shutdown" or is_up:
-                self._cause = "stopped"
+            if is_up or self._cause not in ("shutdown", "deadline"):
+                self._cause = "deadline" if is_late else "stopped"
             if is_up:
                 return self._stop(self.settings.stop_signal, grace, now)
             return [] if grace or self.phase == Phase.KILLING else self._kill(now)
@@ -379,7 +376,7 @@ class Guard:
         if at is None or now < at or self.grant is None:
             return []
         if self.phase in (Phase.STARTING, Phase.RUNNING) and now >= self.grant.term_by:
-            self._cause = "deadline"
+            self._cause, self.let_down_at = "deadline", self.grant.term_by
             note = Note("error", "the lease was not renewed in time: stopping the command")
             return [note, *self._stop(self.settings.stop_signal, True, now)]
         if self.phase == Phase.STOPPING and now >= self._kill_by:
@@ -393,8 +390,12 @@ class Guard:
                 return [note, Signal(SIGKILL)]
             return [note, *self._kill(now)]
         if self.phase == Phase.BACKOFF:
-            return self._start(now) if self._may_start(now) else self._be_idle("deadline")
+            if self._may_start(now):
+                return self._start(now)
+            self.let_down_at = self.grant.term_by
+            return self._be_idle("deadline")
         if self.phase == Phase.HELD:
+            self.let_down_at = self.grant.term_by
             return self._be_idle("deadline")
         if self.phase == Phase.KILLING:
             return self._sweep_again(now)
@@ -429,7 +430,7 @@ class Guard:
     # ------------------------------------------------------------------ starting
 
     def _start(self, now: float) -> list[Action]:
-        self.phase, self._cause, self.outcome = Phase.STARTING, "exited", Outcome(now)
+        self.phase, self._cause, self.outcome, self.let_down_at = Phase.STARTING, "exited", Outcome(now), None
         self._is_clean, self._may_clean = "post_stop" not in self.settings.hooks, True
         if "pre_start" in self.settings.hooks:
             return self._run("pre_start", now)

@@ -84,13 +84,13 @@ class Keeper:
     def _turn(self) -> None:
         ready = self._wait()
         self._termination.pump(ready)
-        self._notice_time(clock.now())
-        if self._supervision.guard is None:  # an elector whose settings have come may hold the lease already
-            self._listen(ready)
+        self._supervision.notice_time(clock.now())
+        if self._elector.fileno() in ready:  # before its silence is judged: it may be we who have slept
+            self._dialogue.listen()
+        self._notice_silence(clock.now())
         self._forwarding.forward()
         self._reap()
         self._supervision.notice(ready)
-        self._listen(ready)
         self._settle()
         self._report()
 
@@ -110,12 +110,7 @@ class Keeper:
         ]
         return self._waiting.until(min((at for at in dates if at is not None), default=None))
 
-    def _listen(self, ready: set[int]) -> None:
-        if self._elector.fileno() in ready:
-            self._dialogue.listen()
-
-    def _notice_time(self, now: float) -> None:
-        self._supervision.notice_time(now)
+    def _notice_silence(self, now: float) -> None:
         if self._ending.by is None or now < self._ending.by:
             self._dialogue.notice_time(now)
             return

@@ -47,7 +47,7 @@ class Supervision:
         self.attendants = Attendants(caught)
         self._notices: Notices | None = None
         self._oom = OomCounter()
-        self._instance, self._terminal, self._elector = instance, terminal, elector
+        self._instance, self._terminal, self._elector, self._ignored = instance, terminal, elector, caught.ignored
         self._termination, self._ending, self._service, self._log = termination, ending, service, log
 
     # ------------------------------------------------------------------ settings
@@ -172,6 +172,8 @@ class Supervision:
         The signal's number, or 0. Many catch it and exit as a shell reports a death by it, with 130.
         """
         number = -status if status < 0 else status - 128
+        if number in self._ignored:
+            return 0
         if number == signal.SIGHUP:
             return number if self._terminal.has_gone else 0
         return number if self._terminal.is_there and number in (signal.SIGINT, signal.SIGQUIT) else 0

@@ -173,6 +173,8 @@ def test_instances_that_share_a_file_and_a_name_are_told_apart(environ: dict[str
     assert one.origins["election.identity"].endswith(", and a part for each run")
     assert started(environ).identity.endswith("-RUN"), "where nothing is started"
     assert started(environ, identity="me").identity == "me"
+    long = load(FILE_LOCK, ["true"], {"POD_NAME": "x" * 253}, instance="0123456789").identity
+    assert long.endswith("x-01234567") and len(long) == 253
 
 
 def test_the_election_is_named_after_its_lock() -> None:

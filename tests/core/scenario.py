@@ -133,11 +133,13 @@ class Node:
             return self.tell(messages.WriteConflicted(), at)
         return self.tell(messages.WriteConfirmed(observed, self.sent_at), at)
 
-    def fails(self, at: float, uncertain: bool = True, retry_after: float | None = None) -> list[str]:
+    def fails(
+        self, at: float, uncertain: bool = True, retry_after: float | None = None, reason: str = "no answer"
+    ) -> list[str]:
         """The operation under way comes to nothing that we know of."""
         if isinstance(self._ended(), messages.ReadLease):
-            return self.tell(messages.ReadFailed("no answer", retry_after), at)
-        return self.tell(messages.WriteFailed("no answer", uncertain, retry_after), at)
+            return self.tell(messages.ReadFailed(reason, retry_after), at)
+        return self.tell(messages.WriteFailed(reason, uncertain, retry_after), at)
 
     def acks(self, at: float, number: int | None = None) -> list[str]:
         """The keeper has taken note of the last grant."""

@@ -595,6 +595,23 @@ def test_a_lease_that_can_be_read_and_not_written_is_tried_ever_more_slowly() ->
     assert node.answered(at)[0].startswith("grant 1")
 
 
+def test_the_record_of_a_leader_whose_time_is_over_is_no_holder_that_makes_up_for_a_failed_write() -> None:
+    """The commonest lease that is to be taken over. What goes wrong is told once for each reason."""
+    lease = Lease()
+    lease.held_by("go")
+    node = Node(lease).follows(at=0)
+    assert node.wakes(at=15) == ["acquire"]
+    at, pauses = 15.0, []
+    for reason in ("forbidden", "forbidden", "no answer", "forbidden"):
+        assert node.fails(at, uncertain=False, reason=reason) == []
+        pauses.append(node.wake_at - at)
+        at = node.wake_at
+        assert node.wakes(at) == ["read"]
+        assert node.answered(at) == ["acquire"]
+    assert pauses == [0.5, 1, 2, 2]
+    assert [text.split(": ")[1] for text in node.reported("warning")] == ["forbidden", "no answer"]
+
+
 def test_whoever_could_not_write_forgets_that_once_another_leads() -> None:
     """It is another turn then."""
     lease = Lease()

@@ -529,6 +529,36 @@ def test_too_many_failures_in_a_row_release_the_lease() -> None:
     assert it.phase == Phase.GIVEN_UP
 
 
+def test_a_command_that_ended_for_want_of_a_grant_was_let_down_until_the_next_start() -> None:
+    """Whoever was silent then is no follower. Grants that come later say nothing of that date."""
+    it = running()
+    assert it.let_down_at is None
+    it.on_wake(10)
+    it.on_grant(grant(2, sent=9, may_start=False), 11)
+    it.on_exited(0, False, 12)
+    it.on_empty(12)
+    assert it.let_down_at == 10
+    it.on_grant(grant(3, sent=20), 20)
+    assert it.phase == Phase.RUNNING and it.let_down_at is None
+
+
+@pytest.mark.parametrize(("is_late", "cause"), [(True, "deadline"), (False, "stopped")])
+def test_the_cause_of_a_stop_by_the_elector_is_told(is_late: bool, cause: str) -> None:
+    it = running()
+    it.on_stop(True, 5, is_late)
+    it.on_exited(0, False, 6)
+    assert words(it.on_empty(6)) == [f"gone 1 {cause} 0"]
+
+
+def test_a_stop_that_the_date_has_begun_stays_one_when_the_elector_asks_for_it() -> None:
+    """Both act on the same date."""
+    it = running()
+    it.on_wake(10)
+    it.on_stop(True, 10.1)
+    it.on_exited(0, False, 11)
+    assert words(it.on_empty(11)) == ["gone 1 deadline 0"]
+
+
 def test_a_single_failure_is_no_row() -> None:
     assert "after 1.0s, 1 failure: giving up" in notes(fails(running(max_restarts=0), 1))
 

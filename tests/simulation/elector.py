@@ -10,6 +10,7 @@ from awaitelect.core import messages
 from awaitelect.core.election import Election
 from awaitelect.core.lease import Observed, Record, stamp
 from awaitelect.core.machine import State
+from awaitelect.elector.guard import LEAST_LOOKS, PACE
 from awaitelect.protocol import Grant
 from awaitelect.values import changed
 from tests.simulation.machines import Process
@@ -23,6 +24,8 @@ SLACK = 0.5
 """Seconds over its time-out after which a request counts as failed whatever the store does."""
 LOST_LEASE = 1.5
 """Seconds from hearing that another holds the lease until nothing of the command is alive."""
+LOOK = 0.06
+"""Seconds between two looks at a tree that is being killed: events are dear here."""
 WINDOW = 10.0
 """Seconds over which requests are counted."""
 
@@ -356,12 +359,12 @@ class Elector(Process):
         give_up_at = self.node.now() + self.node.timing.lease_duration
         if self.node.is_pid1:
             delay = 0.0 if start_by == float("inf") else max(self.node.true(start_by) - self.world.now, 0)
-            self.world.after(delay + 0.001, self.deliver, self._look, give_up_at, False)
+            self.world.after(delay + 0.001, self.deliver, self._look, give_up_at, 0, False)
         else:
             self.world.after(0.001, self.keeper.die)
-            self.world.after(0.003, self.deliver, self._look, give_up_at, False)
+            self.world.after(0.003, self.deliver, self._look, give_up_at, 0, False)
 
-    def _look(self, give_up_at: float, was_empty: bool) -> None:
+    def _look(self, give_up_at: float, looks: int, was_empty: bool) -> None:
         """Twice in a row nothing may be left."""
         tree = self.keeper.tree
         is_blind = self.fleet.mutation is not None and self.fleet.mutation.kills_blindly
@@ -370,13 +373,13 @@ class Elector(Process):
             if is_blind:
                 self.world.after(self.world.between(0.01, 0.1), tree.kill)
             self.feed(messages.TreeKilled())
-        elif self.node.now() >= give_up_at:
+        elif self.node.now() >= give_up_at and looks >= LEAST_LOOKS * PACE / LOOK:
             self.world.note(self.name, "leaves the lease to run out: the tree cannot be killed")
             self.die()
         else:
             if not is_empty:
                 self.world.after(self.world.between(0.001, 0.05), tree.kill)
-            self.world.after(0.06, self.deliver, self._look, give_up_at, is_empty)
+            self.world.after(LOOK, self.deliver, self._look, give_up_at, looks + 1, is_empty)
 
     @property
     def is_leading(self) -> bool:

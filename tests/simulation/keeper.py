@@ -142,7 +142,7 @@ class Keeper(Process):
             self._take_grant(message, now)
         elif isinstance(message, protocol.Stop):
             self.world.note(self.name, "gets stop: %s, grace=%s", message.cause, message.grace)
-            self._perform(self.guard.on_stop(message.grace, now))
+            self._perform(self.guard.on_stop(message.grace, now, message.cause == "deadline_near"))
         elif isinstance(message, protocol.Drained):
             self._perform(self.guard.on_drained(now))
         elif isinstance(message, protocol.Leave):
@@ -173,10 +173,10 @@ class Keeper(Process):
 
     def _hung_at(self) -> float:
         guard = self.guard
-        if guard.grant and (guard.needs_grants or (guard.was_let_down and self.side.heard_at < guard.grant.term_by)):
-            patience = guard.settings.renew_deadline * PATIENCE_SHARE + PATIENCE_SLACK
-            return self.side.hung_at(guard.grant.term_by, patience)
-        return self.side.hung_at(None, 0.0)
+        term_by = guard.grant.term_by if guard.grant and guard.needs_grants else None
+        if guard.let_down_at is not None and self.side.heard_at < guard.let_down_at:
+            term_by = guard.let_down_at
+        return self.side.hung_at(term_by, guard.settings.renew_deadline * PATIENCE_SHARE + PATIENCE_SLACK)
 
     # ------------------------------------------------------------------ the command
 

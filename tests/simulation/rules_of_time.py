@@ -180,9 +180,9 @@ class LostWithGrace(Mutation):
     def change_keeper(self, keeper: Keeper) -> None:
         original = keeper.guard.on_stop
 
-        def on_stop(grace: bool, now: float) -> list[Action]:
+        def on_stop(grace: bool, now: float, is_late: bool = False) -> list[Action]:
             self.applied += not grace
-            return original(True, now)
+            return original(True, now, is_late)
 
         keeper.guard.on_stop = on_stop  # type: ignore[method-assign]
 
