@@ -31,7 +31,7 @@ FIRST_SEEN = {
     "nobody-acts-for-keeper": 16,
     "other-holder-ignored": 16,
     "own-duration": 3,
-    "patient-requests": 680,
+    "patient-requests": 31,
     "released-too-early": 1,
     "retry-after-obeyed": 244,
     "rounded-down": 1,
@@ -65,7 +65,7 @@ def test_the_loss_of_a_rule_is_found(name: str) -> None:
 def test_every_mutation_is_listed_and_names_its_rule() -> None:
     """One that nobody runs would rot."""
     assert set(Mutation.__subclasses__()) == set(MUTATIONS.values())
-    assert set(FIRST_SEEN) == set(MUTATIONS)
+    assert set(FIRST_SEEN) == set(MUTATIONS) and max(FIRST_SEEN.values()) <= SEARCH
     assert all((mutation.__doc__ or "").startswith("Rule ") for mutation in MUTATIONS.values())
 
 
