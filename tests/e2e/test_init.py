@@ -375,7 +375,7 @@ def test_a_thousand_restarts_leave_nothing_behind(fleet: Fleet, file_lock: Lock)
     """P19: neither files nor zombies nor memory: what is lost with each run adds up in months."""
     settings = {
         "restart": {"policy": "always", "backoff": {"initial": "1ms", "factor": 1, "jitter": 0}},
-        "log": {"level": "warning"},
+        "log": {"level": "info"},
     }
     one = fleet.start("one", file_lock, command=["true"], settings=settings)
 
