@@ -133,6 +133,8 @@ class Supervision:
         if self.guard is None:  # nothing is held before the settings have come
             self._ending.status = 0
             return
+        if self.command.is_pending:
+            self._read_verdict()  # if it was executed meanwhile, its own ways to be stopped are due
         self.perform(self.guard.on_shutdown(number, clock.now()))
 
     def ended(self, pid: int, status: int) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from awaitelect import cgroup
 from awaitelect.protocol import MARK
-from tests.e2e.instances import LONG, Fleet, Instance, children_of, eventually, is_alive
+from tests.e2e.instances import LONG, Fleet, Instance, children_of, eventually, is_alive, kill, renews, stop
 from tests.e2e.locks import Lock
 from tests.guard.places import end_each_elector, inside
 
@@ -193,6 +193,29 @@ def test_a_program_of_ones_own_can_ask_the_command_to_stop(fleet: Fleet, file_lo
     one = fleet.start("one", file_lock, "linger=0.2", settings=settings)
     one.started()
     one.tell(signal.SIGTERM)
+    assert one.ends() == 0
+    assert one.signals()[0] == signal.SIGQUIT
+
+
+def test_a_stop_that_comes_with_the_news_of_the_start_is_done_in_the_commands_own_way(
+    fleet: Fleet, file_lock: Lock
+) -> None:
+    """A keeper that was late finds both at once: the command runs, and no hook and no program of its is left out."""
+    settings = {"stop": {"command": ["/bin/sh", "-c", "kill -QUIT $MAINPID"]}, "election": LONG}
+    first = fleet.start("first", file_lock)
+    first.started()
+    one = fleet.start("one", file_lock, "linger=0.2", settings=settings)
+    one.follows()
+    shim = eventually(lambda: one.shim, "it is prepared")
+    stop(shim)
+    first.tell(signal.SIGTERM)
+    one.says("leading")
+    renews(file_lock, 2)
+    stop(one.pid)
+    kill(shim, signal.SIGCONT)
+    one.started()
+    one.tell(signal.SIGTERM)
+    kill(one.pid, signal.SIGCONT)
     assert one.ends() == 0
     assert one.signals()[0] == signal.SIGQUIT
 
