@@ -14,9 +14,6 @@ from awaitelect.keeper.outcome import describe
 from awaitelect.keeper.supervision import Supervision
 from awaitelect.logs import Log
 
-PATIENCE_SHARE, PATIENCE_SLACK = 0.6, 0.5
-"""An elector that leads may be silent for this share of the renew deadline and so many seconds more: it speaks after
-each request, and with the usual retry period (a fifth of the deadline) one without an answer ends at three fifths."""
 FIRST_TRIES = 3
 """So many electors may die without a word before the keeper gives up."""
 
@@ -69,10 +66,7 @@ class Dialogue:
         guard, elector = self._supervision.guard, self._elector
         if guard is None:
             return elector.hung_at(None, 0.0)
-        term_by = guard.grant.term_by if guard.grant and guard.needs_grants else None
-        if guard.let_down_at is not None and elector.heard_at < guard.let_down_at:
-            term_by = guard.let_down_at  # it has led, and has said nothing since: a follower's silence is another one
-        return elector.hung_at(term_by, guard.settings.renew_deadline * PATIENCE_SHARE + PATIENCE_SLACK)
+        return elector.hung_at(guard.renewal_due(elector.heard_at), guard.patience)
 
     def begin(self, launched: tuple[int, int] | None = None) -> None:
         """Start an elector and greet it. `launched`: pid and socket of one that has just been started."""

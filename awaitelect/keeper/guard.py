@@ -66,6 +66,9 @@ _STANDINGS = {
 
 
 SIGKILL, SIGTERM = 9, 15
+PATIENCE_SHARE, PATIENCE_SLACK = 0.6, 0.5
+"""An elector that leads may be silent for this share of the renew deadline and so many seconds more: it speaks after
+each request, and with the usual retry period (a fifth of the deadline) one without an answer ends at three fifths."""
 DRAIN = "drain"
 """The name under which a stop waits for the traffic to be off."""
 PROBE = "probe"
@@ -87,7 +90,7 @@ class Guard:
         """Something cannot be killed."""
         self.restarts = 0
         self._backoff = Backoff(settings.backoff, chance)
-        self.let_down_at: float | None = None
+        self._let_down_at: float | None = None
         """The date of a grant that has come with nothing heard of another, and has ended what depended on it."""
         self._cause = "deadline"
         self._refused_term = 0
@@ -131,9 +134,23 @@ class Guard:
         return self.phase in (Phase.STARTING, Phase.RUNNING, Phase.STOPPING, Phase.KILLING, Phase.CLEANING)
 
     @property
-    def needs_grants(self) -> bool:
+    def _needs_grants(self) -> bool:
         """What is going on ends with the grant's time, unless another comes."""
         return self.phase in (Phase.STARTING, Phase.RUNNING, Phase.BACKOFF, Phase.HELD)
+
+    def renewal_due(self, heard_at: float) -> float | None:
+        """The date by which an elector last heard at `heard_at` had to renew, in seconds; None: nothing depends on it.
+
+        One that has led, and has said nothing since that date, is silent for another reason than a follower.
+        """
+        if self._let_down_at is not None and heard_at < self._let_down_at:
+            return self._let_down_at
+        return self.grant.term_by if self.grant and self._needs_grants else None
+
+    @property
+    def patience(self) -> float:
+        """Seconds for which an elector that leads may be silent."""
+        return self.settings.renew_deadline * PATIENCE_SHARE + PATIENCE_SLACK
 
     @property
     def awaited(self) -> set[str]:
@@ -158,7 +175,7 @@ class Guard:
         if self.grant is None:
             return None
         dates = list(self._limits.values())
-        if self.needs_grants:
+        if self._needs_grants:
             dates.append(self.grant.term_by)
         if self.phase == Phase.RUNNING and self._health:
             dates.append(self._health.wake_at)
@@ -375,8 +392,10 @@ class Guard:
         at = self.wake_at
         if at is None or now < at or self.grant is None:
             return []
+        if self._needs_grants and now >= self.grant.term_by:
+            self._let_down_at = self.grant.term_by
         if self.phase in (Phase.STARTING, Phase.RUNNING) and now >= self.grant.term_by:
-            self._cause, self.let_down_at = "deadline", self.grant.term_by
+            self._cause = "deadline"
             note = Note("error", "the lease was not renewed in time: stopping the command")
             return [note, *self._stop(self.settings.stop_signal, True, now)]
         if self.phase == Phase.STOPPING and now >= self._kill_by:
@@ -390,12 +409,8 @@ class Guard:
                 return [note, Signal(SIGKILL)]
             return [note, *self._kill(now)]
         if self.phase == Phase.BACKOFF:
-            if self._may_start(now):
-                return self._start(now)
-            self.let_down_at = self.grant.term_by
-            return self._be_idle("deadline")
+            return self._start(now) if self._may_start(now) else self._be_idle("deadline")
         if self.phase == Phase.HELD:
-            self.let_down_at = self.grant.term_by
             return self._be_idle("deadline")
         if self.phase == Phase.KILLING:
             return self._sweep_again(now)
@@ -430,7 +445,7 @@ class Guard:
     # ------------------------------------------------------------------ starting
 
     def _start(self, now: float) -> list[Action]:
-        self.phase, self._cause, self.outcome, self.let_down_at = Phase.STARTING, "exited", Outcome(now), None
+        self.phase, self._cause, self.outcome, self._let_down_at = Phase.STARTING, "exited", Outcome(now), None
         self._is_clean, self._may_clean = "post_stop" not in self.settings.hooks, True
         if "pre_start" in self.settings.hooks:
             return self._run("pre_start", now)

@@ -532,14 +532,25 @@ def test_too_many_failures_in_a_row_release_the_lease() -> None:
 def test_a_command_that_ended_for_want_of_a_grant_was_let_down_until_the_next_start() -> None:
     """Whoever was silent then is no follower. Grants that come later say nothing of that date."""
     it = running()
-    assert it.let_down_at is None
+    assert it.renewal_due(heard_at=5) == 10
     it.on_wake(10)
     it.on_grant(grant(2, sent=9, may_start=False), 11)
     it.on_exited(0, False, 12)
     it.on_empty(12)
-    assert it.let_down_at == 10
+    assert it.renewal_due(heard_at=9.9) == 10 and it.renewal_due(heard_at=11) is None
     it.on_grant(grant(3, sent=20), 20)
-    assert it.phase == Phase.RUNNING and it.let_down_at is None
+    assert it.phase == Phase.RUNNING and it.renewal_due(heard_at=9.9) == 30
+
+
+def test_a_restart_that_a_grant_forbids_lets_nobody_down() -> None:
+    """Its elector steps down, and may be as silent as a follower once it has."""
+    it = running()
+    it.on_grant(grant(2, sent=1, may_start=False), 1)
+    fails(it, 2)
+    at = it.wake_at
+    assert at is not None and at < 11
+    it.on_wake(at)
+    assert it.phase == Phase.IDLE and it.renewal_due(heard_at=at) is None
 
 
 @pytest.mark.parametrize(("is_late", "cause"), [(True, "deadline"), (False, "stopped")])

@@ -10,7 +10,6 @@ from awaitelect import protocol
 from awaitelect.core.restart import exit_status
 from awaitelect.errors import EXIT_CONFIG
 from awaitelect.keeper import guard as guards
-from awaitelect.keeper.dialogue import PATIENCE_SHARE, PATIENCE_SLACK
 from awaitelect.keeper.elector import Elector as ElectorSide
 from awaitelect.keeper.guard import Guard, Phase
 from awaitelect.keeper.loop import ELECTOR_TIME
@@ -172,11 +171,7 @@ class Keeper(Process):
                 self._finish("its configuration is broken")
 
     def _hung_at(self) -> float:
-        guard = self.guard
-        term_by = guard.grant.term_by if guard.grant and guard.needs_grants else None
-        if guard.let_down_at is not None and self.side.heard_at < guard.let_down_at:
-            term_by = guard.let_down_at
-        return self.side.hung_at(term_by, guard.settings.renew_deadline * PATIENCE_SHARE + PATIENCE_SLACK)
+        return self.side.hung_at(self.guard.renewal_due(self.side.heard_at), self.guard.patience)
 
     # ------------------------------------------------------------------ the command
 
