@@ -81,25 +81,29 @@ def asks_for_election(options: Mapping[str, str], environ: Mapping[str, str]) ->
     """
     if options.keys() & {"config", "lock", "identity"} or environ.get("K8S_AWAIT_ELECTION_ENABLED"):
         return True
-    if not any(name.startswith("AWAITELECT_") for name in environ):
-        return False
-    from awaitelect.config import variables
-
-    return variables.ask_for_election(environ)
+    return any(
+        environ[name] and (name == "AWAITELECT_CONFIG" or name.startswith(("AWAITELECT_ELECTION_", "AWAITELECT_LOCK_")))
+        for name in _configuring(environ)
+    )
 
 
 def is_configured(environ: Mapping[str, str]) -> bool:
     """A variable is a setting, or meant to be one: its misspelt name may have been to ask for the election."""
-    if not any(name.startswith("AWAITELECT_") for name in environ):
-        return False
-    from awaitelect.config import variables
-
-    names = variables.configuring(environ)
+    names = _configuring(environ)
     if not names or any(environ[name] for name in names):
         return bool(names)
     from awaitelect.config.model import VARIABLES
 
     return any(name not in VARIABLES for name in names)  # an empty setting counts as not set
+
+
+def _configuring(environ: Mapping[str, str]) -> list[str]:
+    """As in variables.py, for which a command that is executed at once does not wait where there is none."""
+    if not any(name.startswith("AWAITELECT_") for name in environ):
+        return []
+    from awaitelect.config import variables
+
+    return variables.configuring(environ)
 
 
 def _become(command: list[str], mask: set[int]) -> NoReturn:

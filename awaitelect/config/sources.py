@@ -197,29 +197,31 @@ class _Merge:
         self.doubtful -= set(old_layer) | set(own) | set(line)
         # A part of --lock or a variable that could not be read: told already.
         self.doubtful |= {key for key, one in self.found.items() if one.value is None and one.node is None}
-        enabled, backend = self.found.get("election.enabled"), self.found.get("lock.backend")
+        enabled = self.found.get("election.enabled")
         if enabled is None or enabled.value is not False:
             given = {*file, *own, *line, *self.doubtful}
-            over_file = backend is not None and backend.value == "file"
-            self.problems += compat.required_problems(old, given, over_file)
+            self.problems += compat.required_problems(old, given, self._is_over_file)
             # Told in its words: not told again in ours.
             self.doubtful |= {key for key, _ in old.missing}
         self.warnings += old.warnings
+
+    @property
+    def _is_over_file(self) -> bool:
+        backend = self.found.get("lock.backend")
+        return backend is not None and backend.value == "file"
 
     def _derive(self) -> None:
         """Values that come from other values, where nobody gives them."""
         if self.options.get("alone"):
             self.found.setdefault("election.enabled", Found(False, ALONE))
-        backend, lock_from = (self.found.get(key) for key in ("lock.backend", "lock.name"))
+        lock_from = self.found.get("lock.name")
         pod, namespace = self.environ.get("POD_NAME"), self.environ.get("POD_NAMESPACE")
-        identity = Found(pod, "POD_NAME") if pod else Found(layers.host_name(), "default: the host name")
-        over_file = backend is not None and backend.value == "file"
-        if over_file:  # its instances share a machine, and so the name
+        name, origin = (pod, "POD_NAME") if pod else (layers.host_name(), "default: the host name")
+        if self._is_over_file:  # its instances share a machine, and so the name
             part = self.instance[:8] or "RUN"
-            name = f"{identity.value}"[: LONGEST_NAME - len(part) - 1]
-            identity = Found(f"{name}-{part}", f"{identity.origin}, and a part for each run")
-        self.found.setdefault("election.identity", identity)
-        if over_file:
+            name, origin = f"{name[: LONGEST_NAME - len(part) - 1]}-{part}", f"{origin}, and a part for each run"
+        self.found.setdefault("election.identity", Found(name, origin))
+        if self._is_over_file:
             path = self.found.get("lock.path")
             base = os.path.basename(path.value.rstrip("/")) if path and isinstance(path.value, str) else ""
             if base:

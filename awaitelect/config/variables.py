@@ -6,7 +6,7 @@ Cheap to import, as it stands before a command that is executed at once.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 PREFIX = "AWAITELECT_"
 CONFIG = PREFIX + "CONFIG"
@@ -26,11 +26,3 @@ def configuring(environ: Iterable[str]) -> list[str]:
     """The variables that are settings of ours, or meant to be, in order: all but those that others set."""
     ours = sorted(name for name in environ if name.startswith(PREFIX) and name not in GIVEN_TO_COMMANDS)
     return [name for name in ours if not re.fullmatch(_SERVICE_LINK, name)]
-
-
-def ask_for_election(environ: Mapping[str, str]) -> bool:
-    """A variable speaks of the election, of its lock, or of a file that may."""
-    return any(
-        environ[name] and (name == CONFIG or name.startswith((PREFIX + "ELECTION_", PREFIX + "LOCK_")))
-        for name in configuring(environ)
-    )

@@ -163,10 +163,12 @@ class Instance:
         found = [int(one.detail) for one in self.entries("signal") if one.pid in main]
         return [number for number in found if number != signal.SIGCONT]
 
-    def last_sign(self) -> float:
-        """Of its first command, which has ended, and of that one's daemons: an instant on the clock of the records."""
+    def last_sign(self, run: str = "") -> float:
+        """Of a run of its command, the first unless named, which has ended, and of that one's daemons: an instant on
+        the clock of the records.
+        """
         entries = self.entries()
-        run = next(each.run for each in entries if each.what == "start")
+        run = run or next(each.run for each in entries if each.what == "start")
         return max(each.at for each in entries if each.run == run)
 
     def follows(self) -> None:

@@ -278,8 +278,7 @@ def test_a_vanished_directory_does_not_end_a_command_whose_elector_is_replaced(f
     """It is the next start that needs it."""
     path = fleet.folder / "home"
     path.mkdir()
-    election = LONG  # time for another elector on a busy machine
-    one = fleet.start("one", lock, settings={"working_dir": str(path), "election": election})
+    one = fleet.start("one", lock, settings={"working_dir": str(path), "election": LONG})
     start = one.started()
     path.rmdir()
     elector = one.elector

@@ -281,7 +281,7 @@ def test_rule_5_the_elector_of_pid_1_waits_until_its_keeper_starts_nothing_more(
     assert other.entries() == []
     Watched(seen_from_here(one, hook.pid)).wait()
     begun = eventually(lambda: other.entries("start") or one.entries("start")[2:], "somebody leads again")[0]
-    assert max(each.at for each in one.entries() if each.run == hook.run) < begun.at
+    assert one.last_sign(hook.run) < begun.at
 
 
 # ---------------------------------------------------------------------- 6: a third pair of eyes
