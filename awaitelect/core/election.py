@@ -329,7 +329,8 @@ class Election:
             latest = end - self._now - self.timing.request_timeout
             self._next_at = max(self._next_at, self._now + min(retry_after, max(latest, 0.0), KEEP_WARM))
         is_news = reason not in self._reasons and len(self._reasons) < MOST_REASONS
-        self._reasons |= {reason} if is_news else set()
+        if is_news:
+            self._reasons.add(reason)
         level = "warning" if is_news or self.term else "debug"
         left = f"; {self._term_by - self._now:.1f}s until the command is stopped" if self._term_by < math.inf else ""
         self._report(level, f"cannot {what} the lease: {reason}{left}")

@@ -49,7 +49,7 @@ class Forwarding:
         elif rewritten == signal.SIGTSTP and (self._terminal.is_suspended or not (guard and guard.is_alive)):
             self._terminal.suspend_job()
         elif guard and guard.is_alive and rewritten:
-            is_seen = self._terminal.is_there or number not in (signal.SIGTSTP, signal.SIGCONT)
+            is_seen = self._terminal.is_there or number not in signals.SUSPENSION
             say = self._log.debug if is_seen else self._log.info
             say(f"{name} forwarded" + (f" as {signals.name(rewritten)}" if rewritten != number else ""))
             self._send(rewritten, guard.settings.signal_target)
