@@ -444,6 +444,19 @@ def test_a_live_twin_is_another_holder_and_one_error() -> None:
     assert node.wakes(at=20) == ["acquire"]
 
 
+def test_a_twin_that_was_seen_alive_is_known_again_after_another_has_led() -> None:
+    """Nobody that has been dead for long acquires a lease."""
+    lease = Lease(ours("a", "a0"), 5)
+    node = Node(lease).follows(at=0)
+    lease.renewed(at=1)
+    node.sees(at=1)
+    lease.held_by("go")
+    node.sees(at=2)
+    lease.put(ours("a", "a0", transitions=2))
+    assert node.sees(at=3) == []
+    assert node.wake_at == 3 + 15
+
+
 @pytest.mark.parametrize("how", ["emptied", "deleted"])
 def test_a_lease_of_our_name_that_is_taken_away_by_hand_is_left_alone_for_its_whole_time(how: str) -> None:
     """Its run may be alive and not know yet; only where the lease is as it was left does a moment's watch do."""
